@@ -16,6 +16,7 @@ from typing import Any, Final
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import ResultInvalid, class_name, text_of
 from jobtape.schemas.events import Reason
+from jobtape.schemas.flows.follow_ups import FollowUps
 from jobtape.schemas.job import LONGEST_DELAY, ErrorInfo
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.retry import NEVER, POLICY, Crashed, RetryAfter, RetryPolicy
@@ -48,7 +49,14 @@ class Failure:
     retry_after: RetryAfter = NEVER
 
 
-Outcome = Success | Failure
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """The handler named the jobs that follow: ``body`` is that of ``FollowUps``."""
+
+    body: dict[str, Any]
+
+
+Outcome = Success | Failure | Continuation
 
 
 def failure(reason: Reason, kind: str, message: str, retry_after: RetryAfter = NEVER) -> Failure:
@@ -62,6 +70,8 @@ def success_of(job_type: JobTypeSpec, value: Any, max_result: int) -> Outcome:
     It is a Failure when ``value`` does not fit the job type or has more than ``max_result`` bytes of JSON. Raises what
     the value's own code raises while it is converted to JSON.
     """
+    if type(value) is FollowUps:
+        return Continuation(value.body)
     try:
         result = job_type.result(value)
         size = len(plainjson.dumps(result))

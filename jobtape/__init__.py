@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from jobtape.flows import Flow, chain, item, previous, step, step_with
     from jobtape.outbox.tables import inbox_table, outbox_table
     from jobtape.producer.service.errors import PayloadTooLarge
+    from jobtape.schemas.flows.follow_ups import Signal
     from jobtape.schemas.messages.delivered_event import DeliveredEvent
     from jobtape.subscribing import subscribe
     from jobtape.tasks import JobTasks
@@ -74,6 +75,7 @@ __all__ = [
     "ResultInvalid",
     "Retry",
     "RetryPolicy",
+    "Signal",
     "SubmissionInvalid",
     "SubscriptionRefused",
     "SyncClient",
@@ -101,6 +103,7 @@ _ELSEWHERE = {
     "Flow": "jobtape.flows",
     "JobTasks": "jobtape.tasks",
     "PayloadTooLarge": "jobtape.producer.service.errors",
+    "Signal": "jobtape.schemas.flows.follow_ups",
     "SyncClient": "jobtape.client",
     "chain": "jobtape.flows",
     "create_app": "jobtape.app",

@@ -120,6 +120,7 @@ class Flow:
         self._fields: dict[str, Any] = {key: value for key, value in values.items() if value is not None}
         self._fields["stop"] = stop
         self._nodes: dict[str, dict[str, Any]] = {}
+        self._signals: dict[str, dict[str, float]] = {}
 
     def add(
         self,
@@ -173,9 +174,20 @@ class Flow:
         """What the flow is given, for the arguments of its nodes: ``Flow(given={"url": …}).input["url"]``."""
         return Result(None, of_input=True)
 
+    def wait(self, signal: str, *, timeout: float | None = None) -> NodeHandle:
+        """Add a signal that others come after: ``POST /jobs/{id}/signals/{name}`` sends it.
+
+        Its ``result`` is its payload. ``timeout``: seconds from the beginning of the flow in which it may come. Then
+        its payload is None, and what comes after it begins. Raises ValueError for a name that is taken.
+        """
+        if signal in self._nodes or signal in self._signals:
+            raise ValueError(f"the flow has a node {signal!r} already: give the signal another name")
+        self._signals[signal] = {} if timeout is None else {"timeout": timeout}
+        return NodeHandle(signal)
+
     def body(self) -> dict[str, Any]:
         """Return the flow as the body of ``POST /flows``."""
-        return {**self._fields, "nodes": self._nodes}
+        return {**self._fields, "nodes": self._nodes} | ({"signals": self._signals} if self._signals else {})
 
     async def submit(self, *, idempotency_key: str | None = None) -> Job:
         """Submit the flow, and return it, as a job, when the broker has confirmed it.
@@ -211,7 +223,7 @@ class Flow:
         else:
             type_name = default_name = job_type if isinstance(job_type, str) else job_type.name
             body = {"payload": _payload(job_type, args, kwargs, bare="map" in more)}
-        if node is not None and node in self._nodes:
+        if node is not None and (node in self._nodes or node in self._signals):
             raise ValueError(f"the flow has a node {node!r} already: give this one another name, node=...")
         name = node or self._free_name(default_name)
         body = {"type": type_name, **body}
@@ -233,11 +245,12 @@ class Flow:
         payload: dict[str, Any] = {name: self._fields[name] for name in ("name", "stop") if name in self._fields}
         given = {**self._fields.get("input", {}), **{name: _plain(value) for name, value in kwargs.items()}}
         payload |= {"input": given, "nodes": dict(self._nodes)}
+        payload |= {"signals": dict(self._signals)} if self._signals else {}
         return {"payload": payload} | {name: self._fields[name] for name in ("labels",) if name in self._fields}
 
     def _free_name(self, wanted: str) -> str:
         name, n = wanted[:60], 1
-        while name in self._nodes:
+        while name in self._nodes or name in self._signals:
             n += 1
             name = f"{wanted[:58]}-{n}"
         return name

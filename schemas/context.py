@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
-from jobtape.schemas.job import Progress
+from jobtape.schemas.job import Job, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,9 @@ class Context:
     store that refuses writes with a lower number than it has seen keeps what a later job wrote.
     """
 
+    depth: int = 0
+    """How many jobs and flows are above this one, because it follows them."""
+
     @property
     def idempotency_key(self) -> str:
         """The same key for all attempts and executions of one run, for services that take idempotency keys."""
@@ -55,6 +58,41 @@ class Context:
         """
         # By name: this module is pure, and most handlers need no database.
         return import_module("jobtape.outbox.inbox").Once(self, session, step)
+
+    def then(self, job_type: Any, children: Any = (), /, **more: Any) -> Any:
+        """End this execution with the jobs that follow it: ``return ctx.then(merge, {"a": step(fetch, "…")})``.
+
+        ``children``, steps by name or in a list, begin at once. ``job_type`` begins when all have ended, and its
+        outcome becomes that of this job, which is ``held`` meanwhile. If its handler has a parameter ``results``, it
+        gets their results: a mapping or a list as ``children`` is. They exist if and only if this outcome is accepted,
+        once each, whatever is repeated or killed.
+
+        ``wait``: a ``Signal`` or several, which have to come too. A parameter ``signal`` gets the payload of the
+        signal, ``signals`` those of several, by name; None if the time was over. ``on``: ``"success"`` begins
+        ``job_type`` only if all children have succeeded; otherwise this job fails. ``"failure"`` and ``"done"``
+        as for ``Flow.add``. ``stop``: that of ``Flow``. ``options``: those of ``job_type``. Everything
+        else is for its handler.
+
+        Raises PayloadInvalid for arguments that do not fit. What else does not fit fails the job when it is recorded.
+        """
+        # By name: this module is pure.
+        return import_module("jobtape.follow_ups").follow_ups(job_type, children, **more)
+
+    async def spawn(self, job_type: Any, /, *args: Any, key: str, **kwargs: Any) -> Job:
+        """Submit a job with the handler's arguments, once in this run for each ``key``: letters, digits, ``_``, ``.``
+        and ``-``, at most 64.
+
+        A second execution spawns the same job, which is one. ``options``: as for ``submit_with``. It needs a live
+        projector, which places its work. In a shadow run nothing is submitted. Raises what ``submit`` raises.
+        """
+        # By name: this module is pure.
+        job: Job = await import_module("jobtape.follow_ups").spawn(self, job_type, args, key, kwargs)
+        return job
+
+    def spawn_sync(self, job_type: Any, /, *args: Any, key: str, **kwargs: Any) -> Job:
+        """Submit a job as ``spawn`` does, and block the thread, in a ``def`` handler."""
+        job: Job = import_module("jobtape.follow_ups").spawn_sync(self, job_type, args, key, kwargs)
+        return job
 
     def progress(self, fraction: float, message: str | None = None) -> None:
         """Report progress: ``fraction`` from 0 to 1 (clamped), and a message of at most 200 characters. Never blocks.

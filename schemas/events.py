@@ -23,6 +23,7 @@ _REASON_LENGTH: Final = 500
 
 # It is part of event ids, which have at most 255 characters.
 ExecutionId = Annotated[str, Field(min_length=1, max_length=64)]
+SignalName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,64}$")]
 Dropped = Literal["expired", "maxlen"]
 """Why the broker dropped waiting work, in RabbitMQ's words."""
 DeferReason = Literal["unknown_type", "queue_full", "paused"] | Dropped
@@ -45,6 +46,8 @@ Reason = Literal[
     "lost",
     "node_failed",
 ]
+FLOW_EXECUTION: Final = "flow"
+"""The execution in the events by which the projector ends flows, and jobs that have follow-ups."""
 EndReason = Literal[Reason, CancelReason]
 """Why an attempt failed, or why Jobtape itself cancelled a run."""
 
@@ -79,6 +82,24 @@ class ProgressedData(_Data):
     n: int = Field(ge=1, lt=2**31)
     fraction: float = Field(ge=0, le=1)
     message: StorableText | None = None
+
+
+class ContinuedData(_Data):
+    """What follows, as a ``RecordedFlow``. ``duration`` is in seconds, from ``started_at``."""
+
+    execution: ExecutionId
+    worker: str
+    started_at: Utc
+    duration: float = Field(ge=0, allow_inf_nan=False)
+    follow_ups: dict[str, Any]
+
+
+class SignalledData(_Data):
+    """The signal. ``payload``: None if the time was over before it came, which ``timed_out`` says too."""
+
+    signal: SignalName
+    payload: dict[str, Any] | None = None
+    timed_out: bool = False
 
 
 class RetryingData(_Data):
@@ -202,6 +223,20 @@ class Progressed(_Envelope):
     data: ProgressedData
 
 
+class Continued(_Envelope):
+    """A handler has ended and named the jobs that follow. The run goes on until they have ended."""
+
+    type: Literal["jobtape.job.continued"] = "jobtape.job.continued"
+    data: ContinuedData
+
+
+class Signalled(_Envelope):
+    """A signal was sent to the run, or did not come in time."""
+
+    type: Literal["jobtape.job.signalled"] = "jobtape.job.signalled"
+    data: SignalledData
+
+
 class Retrying(_Envelope):
     """An attempt failed, and another one follows."""
 
@@ -262,6 +297,8 @@ JobEvent = (
     Submitted
     | Started
     | Progressed
+    | Continued
+    | Signalled
     | Retrying
     | Succeeded
     | Failed

@@ -18,6 +18,9 @@ either order. So the order on the tape is decisive, and ``evolve`` decides for e
 * A **rule** (``schemas.rules.rules``) has one run, which only ``cancelled`` ends.
 * A **flow** is never placed: the projector that is active publishes its events. What has ended before the current run
   of a flow has a cursor below its ``rank``.
+* A handler may end with ``continued``, which names the **follow-ups** of the run. The job is ``held`` until they have
+  ended; then the projector publishes its outcome. Meanwhile no outcome of another execution is accepted.
+* Of the **signals** with one name, and the end of the time for it, the first one in a run is accepted.
 * A job with **gates** is ``held`` until it is ``placed``. ``released`` is accepted of a failed run that holds its
   ordering key.
 * Of the **executions** of an attempt, the newest on the tape is shown. ``started`` and ``progressed`` of an older one
@@ -32,7 +35,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from jobtape.schemas.events import (
+    FLOW_EXECUTION,
     Cancelled,
+    Continued,
     Deferred,
     Failed,
     JobEvent,
@@ -41,6 +46,7 @@ from jobtape.schemas.events import (
     Redriven,
     Released,
     Retrying,
+    Signalled,
     Started,
     Submitted,
     Succeeded,
@@ -51,10 +57,15 @@ from jobtape.schemas.job import FINAL, Job, JobState, Order, Progress, replace
 
 _S = JobState
 _NEW: Final = Job(id="", type="", state=_S.QUEUED, run=1, attempt=1)
+FOLLOW_UPS: Final = "follow_ups"
+"""The reason of a job that waits for its follow-ups."""
+MAX_SIGNALS: Final = 100
+"""Signals of one run."""
 _WAITING: Final = (_S.SCHEDULED, _S.QUEUED, _S.HELD)
 _AT_WORK: Final[dict[str, tuple[JobState, ...]]] = {
     "started": (_S.RUNNING,),
     "progressed": (_S.RUNNING,),
+    "continued": (_S.HELD,),
     "retrying": (_S.RETRYING,),
     "succeeded": (_S.SUCCEEDED,),
     "failed": (_S.FAILED,),
@@ -68,6 +79,7 @@ TRANSITIONS: Final[dict[tuple[JobState | None, str], tuple[JobState, ...]]] = {
     (None, "placed"): (_S.QUEUED,),
     (None, "released"): (_S.FAILED,),
     (None, "deferred"): (_S.SCHEDULED,),
+    (None, "signalled"): (_S.QUEUED,),
     **{(None, name): targets for name, targets in _AT_WORK.items()},
     # an open run
     **{(state, name): targets for state in _S if state not in FINAL for name, targets in _AT_WORK.items()},
@@ -77,6 +89,7 @@ TRANSITIONS: Final[dict[tuple[JobState | None, str], tuple[JobState, ...]]] = {
     (_S.RUNNING, "placed"): (_S.QUEUED, _S.RUNNING),
     (_S.RETRYING, "placed"): (_S.QUEUED,),
     **{(state, "deferred"): (_S.SCHEDULED,) for state in _S if state not in FINAL},
+    **{(state, "signalled"): (state,) for state in _S if state not in FINAL},
     # a failed job that holds its ordering key
     (_S.FAILED, "released"): (_S.FAILED,),
     # the order is accepted in every state; nothing else is accepted for a closed run
@@ -134,7 +147,10 @@ def _submit(job: Job | None, event: Submitted, cursor: int) -> Job:
     state = job.state if job is not None else _first_state(order, later=later)
     job = job or _NEW
     first = job.run == job.attempt_due == 1
-    job = job if order.gates is None else _gated(job, order.gates, event, cursor)
+    if order.gates is not None:
+        job = _gated(job, order.gates, event, cursor)
+        if job.follow_ups is not None:
+            job = replace(job, gate_group=FLOW_GROUP)
     return replace(
         job,
         id=event.subject,
@@ -154,6 +170,7 @@ def _submit(job: Job | None, event: Submitted, cursor: int) -> Job:
         flow=None if order.flow is None else order.flow.id,
         node=None if order.flow is None else order.flow.node,
         item=None if order.flow is None else order.flow.item,
+        depth=0 if order.flow is None else order.flow.depth,
         cursor=cursor,
     )
 
@@ -178,18 +195,26 @@ def _gated(job: Job, gates: Gates, event: Submitted, cursor: int) -> Job:
 
 
 def _has_slots(job: Job) -> bool:
-    if job.imported or job.gate_group == FLOW_GROUP:  # it has no work here
+    if job.imported or (job.gates is not None and job.gates.flow):  # it has no work here
         return False
     if job.state is _S.FAILED:
         # Without an end, all that is known of the run is that it was released.
         return job.gates is not None and job.gates.hold and job.finished_at is not None
-    return job.state is not _S.HELD and not job.final
+    return (job.state is not _S.HELD or job.follow_ups is not None) and not job.final
 
 
 def _fresh_run(job: Job | None, event: JobEvent) -> Job:
     """Return the job at the start of the event's run: with its order, and without the status of the last run."""
     if job is None:
         return replace(_NEW, id=event.subject, type=event.data.job_type, run=event.data.run)
+    if job.follow_ups is not None:
+        group = None if job.gates is None else job.gates.group(job.type)
+        job = replace(job, follow_ups=None, gate_group=group)
+    if job.signals is not None:
+        # The jobs of a flow that have succeeded keep their results, so it keeps the signals that came.
+        kept = job.gates is not None and job.gates.flow
+        came = {name: each for name, each in job.signals.items() if kept and not each["timed_out"]}
+        job = replace(job, signals=came or None)
     return replace(
         job,
         state=_S.QUEUED,
@@ -217,7 +242,14 @@ def _is_accepted(job: Job, event: JobEvent) -> bool:
     """Return whether an event other than ``submitted`` is accepted for the job's current run."""
     if event.data.run != job.run or (job.state, event.name) not in TRANSITIONS:
         return False
-    if isinstance(event, Cancelled | Succeeded):
+    if isinstance(event, Cancelled):
+        return True  # also for a closed attempt
+    if isinstance(event, Signalled):
+        known = job.signals or {}
+        return event.data.signal not in known and len(known) < MAX_SIGNALS
+    if job.follow_ups is not None:
+        return isinstance(event, Succeeded | Failed) and event.data.execution == FLOW_EXECUTION
+    if isinstance(event, Succeeded):
         return True  # also for a closed attempt
     if isinstance(event, Released):
         return job.has_slots
@@ -342,6 +374,37 @@ def _place(job: Job, event: Placed, cursor: int) -> Job:
     )
 
 
+def _continue(job: Job, event: Continued, cursor: int) -> Job:
+    attempt = max(job.attempt, event.data.attempt)
+    return replace(
+        job,
+        state=_S.HELD,
+        attempt=attempt,
+        placed=job.placed if attempt == job.attempt else 0,
+        error=None,
+        failure=None,
+        reason=FOLLOW_UPS,
+        deferred_since=None,
+        execution=event.data.execution,
+        superseded=(),
+        progress=None,
+        progress_n=0,
+        started_at=event.data.started_at,
+        gate_group=FLOW_GROUP,
+        follow_ups=event.data.follow_ups,
+        cursor=cursor,
+    )
+
+
+def _signal(job: Job, event: Signalled, cursor: int) -> Job:
+    return replace(job, signals={**(job.signals or {}), event.data.signal: signal_of(event)}, cursor=cursor)
+
+
+def signal_of(event: Signalled) -> dict[str, Any]:
+    """Return what a job keeps of a signal: its ``payload``, whether it is ``timed_out``, and the ``event``'s id."""
+    return {"payload": event.data.payload, "timed_out": event.data.timed_out, "event": event.id}
+
+
 def _defer(job: Job, event: Deferred, cursor: int) -> Job:
     return replace(
         job,
@@ -363,7 +426,7 @@ def _cancel(job: Job, event: Cancelled, cursor: int) -> Job:
     return replace(
         job,
         state=_S.CANCELLED,
-        reason=event.data.reason or job.reason,
+        reason=event.data.reason or (None if job.reason == FOLLOW_UPS else job.reason),
         duplicate_of=event.data.duplicate_of,
         finished_at=event.time,
         cursor=cursor,
@@ -389,6 +452,8 @@ _CHANGES: Final[dict[type[JobEvent], Callable[[Job, Any, int], Job]]] = {
     Succeeded: _succeed,
     Failed: _fail,
     Retrying: _retry,
+    Continued: _continue,
+    Signalled: _signal,
     Placed: _place,
     Deferred: _defer,
     Cancelled: _cancel,

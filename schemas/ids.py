@@ -30,17 +30,22 @@ def time_of(job_id: str) -> datetime | None:
         return None
 
 
+def is_spawned(job_id: str) -> bool:
+    """Return whether a handler spawned the job: then its id is a UUIDv8 with the time of the handler's job."""
+    return UUID(job_id).version == 8
+
+
 def first_id_at(time: datetime) -> str:
     """Return the smallest UUIDv7 of the millisecond of ``time``: jobs submitted from then on have higher ids."""
     milliseconds = max(0, (time - _EPOCH) // timedelta(milliseconds=1))
     return str(UUID(int=((milliseconds & (2**48 - 1)) << 80) | (7 << 76) | (2 << 62)))
 
 
-def derived_id(text: str, like: str) -> str:
-    """Return a UUIDv7 with the time of the UUIDv7 ``like``, whose other bits follow from ``text``."""
+def derived_id(text: str, like: str, version: int = 7) -> str:
+    """Return a UUID with the time of the UUIDv7 ``like``, whose other bits follow from ``text``."""
     digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:10], "big")
     time = UUID(like).int >> 80
-    return str(UUID(int=time << 80 | 7 << 76 | (digest >> 68) << 64 | 2 << 62 | digest & (2**62 - 1)))
+    return str(UUID(int=time << 80 | version << 76 | (digest >> 68) << 64 | 2 << 62 | digest & (2**62 - 1)))
 
 
 def run_event_id(job_id: str, run: int, event: str) -> str:
@@ -52,6 +57,11 @@ def attempt_event_id(job_id: str, run: int, attempt: int, event: str, execution:
     """Return the event id of a fact of one execution. ``n`` counts facts that occur many times (progress)."""
     base = f"{job_id}/{run}/{attempt}/{event}/{execution}"
     return base if n is None else f"{base}/{n}"
+
+
+def signal_event_id(job_id: str, run: int, signal: str, key: str) -> str:
+    """Return the event id of a signal to a run. ``key``: what tells several signals with one name apart."""
+    return f"{job_id}/{run}/signalled/{signal}/{key}"
 
 
 def job_of(event_id: str) -> str:

@@ -1,9 +1,11 @@
-"""Events by which somebody intervenes without a worker: ``cancelled``, ``redriven`` and ``released``.
+"""Events by which somebody intervenes without a worker: ``cancelled``, ``redriven``, ``released`` and ``signalled``.
 
-The id of each depends on the run only, so any number of requests end a run or begin the next one once.
+The id of each of the first three depends on the run only, so any number of requests end a run or begin the next one
+once. Of the signals with one name, the first one in a run is accepted.
 """
 
 from datetime import datetime
+from typing import Any
 
 from jobtape.schemas import ids
 from jobtape.schemas.events import (
@@ -14,6 +16,8 @@ from jobtape.schemas.events import (
     RedrivenData,
     Released,
     ReleasedData,
+    Signalled,
+    SignalledData,
 )
 from jobtape.schemas.job import Job, JobRun
 
@@ -66,4 +70,16 @@ def released(job: Job, *, source: str, time: datetime) -> Released:
         time=time,
         correlationid=job.correlation_id,
         data=ReleasedData(job_type=job.type, run=job.run, attempt=job.attempt),
+    )
+
+
+def signalled(job: Job, signal: str, payload: dict[str, Any], key: str, *, source: str, time: datetime) -> Signalled:
+    """Return the event that sends a signal to the current run of ``job``. ``key``: the same for each repetition."""
+    return Signalled(
+        id=ids.signal_event_id(job.id, job.run, signal, key),
+        source=source,
+        subject=job.id,
+        time=time,
+        correlationid=job.correlation_id,
+        data=SignalledData(job_type=job.type, run=job.run, attempt=job.attempt, signal=signal, payload=payload),
     )

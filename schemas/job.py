@@ -57,13 +57,16 @@ ENDINGS: Final = frozenset(state.value for state in FINAL)
 
 
 class FlowNode(BaseModel):
-    """Which job of a flow a job is. ``id``: the flow. ``item``: the number of the item in a mapped node, from 0."""
+    """Which job of a flow a job is, or of a job that others follow. ``id``: that flow or job. ``item``: the number of
+    the item in a mapped node, from 0. ``depth``: how many jobs and flows are above it.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     id: str
     node: str
     item: int | None = None
+    depth: int = Field(default=1, ge=1, lt=2**31)
 
 
 class Order(BaseModel):
@@ -117,7 +120,9 @@ class Job:
     ``deferred_since``: if the latest placement was deferred, when work of this attempt was deferred first for the same
     reason; otherwise None. ``gates``: what has to be free before the work of a run is placed first. ``gate_group``:
     the group of the gates. ``rank``: the jobs of a group are placed in the order of this number. ``has_slots``:
-    whether the job has slots of its gates. ``flow``, ``node`` and ``item``: which job of a flow it is.
+    whether the job has slots of its gates. ``flow``, ``node``, ``item`` and ``depth``: see ``FlowNode``.
+    ``follow_ups``: what follows in this run, as a ``RecordedFlow``. ``signals``: what was sent to this run, by name, as
+    ``fold.signal_of`` returns it.
     """
 
     id: str
@@ -158,6 +163,9 @@ class Job:
     flow: str | None = None
     node: str | None = None
     item: int | None = None
+    depth: int = 0
+    follow_ups: dict[str, Any] | None = None
+    signals: dict[str, Any] | None = None
     imported: bool = False
     """Whether its last event was imported from another tape: then it has no work on a queue, and needs none."""
     cursor: int = 0
@@ -166,6 +174,11 @@ class Job:
     def final(self) -> bool:
         """Whether the current run has ended."""
         return self.state in FINAL
+
+    @property
+    def follows(self) -> bool:
+        """Whether the handler has ended, and the job waits for its follow-ups."""
+        return self.follow_ups is not None and self.state is JobState.HELD
 
     @property
     def lane(self) -> Lane | None:
@@ -184,7 +197,7 @@ class Job:
         return (
             (
                 state is JobState.SCHEDULED
-                or state is JobState.HELD
+                or (state is JobState.HELD and self.follow_ups is None)
                 or state is JobState.RETRYING
                 or (state is JobState.QUEUED and self.placed == 0)
             )
@@ -208,8 +221,15 @@ class Job:
             max_attempts=self.max_attempts or 1,
             reply_to=self.reply_to,
             gates=self.gates,
-            flow=None if self.flow is None else FlowNode(id=self.flow, node=self.node or "", item=self.item),
+            flow=self.flow_node,
         )
+
+    @property
+    def flow_node(self) -> FlowNode | None:
+        """Which job of a flow it is, or of a job that others follow; None if it is neither."""
+        if self.flow is None:
+            return None
+        return FlowNode(id=self.flow, node=self.node or "", item=self.item, depth=self.depth or 1)
 
 
 class JobRun(NamedTuple):

@@ -25,7 +25,8 @@ class GatedRun:
     """One run of a job with gates. ``cursor``: that of its latest event, which is the first one of a held run.
     ``due``: when it was submitted or redriven, or the later time for which it was submitted.
 
-    ``is_open``: whether it may run or does.
+    ``is_open``: whether it may run or does. ``follows``: whether it waits for its follow-ups. Then it counts
+    as running.
     """
 
     run: JobRun
@@ -34,13 +35,15 @@ class GatedRun:
     due: datetime
     cursor: int
     is_open: bool = True
+    follows: bool = False
 
     @classmethod
     def of(cls, job: Job, gates: Gates) -> "GatedRun":
         """Return the current run of a job that was submitted and has these gates."""
         run = JobRun(job.id, job.type, job.run, job.attempt, job.correlation_id)
         assert job.run_at is not None
-        return cls(run, gates, job.state, job.run_at, job.cursor, not job.final and not job.imported)
+        state = JobState.RUNNING if job.follows else job.state
+        return cls(run, gates, state, job.run_at, job.cursor, not job.final and not job.imported, job.follows)
 
 
 class RunToCancel(NamedTuple):

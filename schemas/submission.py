@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -20,7 +20,7 @@ from pydantic import (
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import SubmissionInvalid, faults_of
 from jobtape.schemas.gates import KEY_LENGTH
-from jobtape.schemas.job import LONGEST_DELAY, MAX_LABELS, QueueName, Utc, WorkQueueName
+from jobtape.schemas.job import LONGEST_DELAY, MAX_LABELS, FlowNode, QueueName, Utc, WorkQueueName
 from jobtape.schemas.lanes import Lane
 
 LABEL_NAME_LENGTH: Final = 64
@@ -83,6 +83,13 @@ class Options:
     """The job's final event is also published with the routing key ``reply.<reply_to>``."""
     idempotency_key: str | None = None
     """Your name for this submission. The same key again makes no second job. Needs the database."""
+
+
+class Spawned(NamedTuple):
+    """Which job a submission from within a handler is: its ``id``, and the place below the handler's job."""
+
+    id: str
+    flow: FlowNode
 
 
 class Submission(BaseModel):

@@ -18,6 +18,7 @@ from jobtape.view.past import PastView
 from jobtape.view.sql.database import StorePart
 
 _OPEN = text(tables.OPEN)
+_HELD = text(tables.HELD)
 _job = tables.jobs.c
 
 
@@ -25,10 +26,12 @@ class Flows(StorePart):
     """Reads of flows and their jobs."""
 
     def unfinished(self) -> set[str]:
-        """Return the ids of open flows, and of ended ones that have open jobs."""
-        flows = select(_job.id).where(_OPEN, _job.queue == BUILTIN_QUEUE, _job.gate_group == FLOW_GROUP)
+        """Return the ids of open flows and of jobs that wait for follow-ups, and of ended ones that have open jobs."""
+        own = _job.gate_group == FLOW_GROUP
+        flows = select(_job.id).where(_OPEN, _job.queue == BUILTIN_QUEUE, own).where(~_job.imported)
         with self.database.reading() as connection:
-            found = set(connection.scalars(flows.where(~_job.imported)))
+            found = set(connection.scalars(flows))
+            found |= set(connection.scalars(select(_job.id).where(_HELD, own)))  # jobs that have follow-ups
             found |= set(connection.scalars(select(_job.flow).where(_OPEN, _job.flow.is_not(None)).distinct()))
         return found
 
@@ -73,7 +76,7 @@ class Flows(StorePart):
         """Set ``flow.items`` of the mapped nodes whose lists are known by now. ``cursor``: by then instead."""
         # In the order of the graph: whether a mapped node has ended follows from the number of its items.
         for name in flow.recorded.graph.order:
-            reference = flow.recorded.nodes[name].items
+            reference = None if name in flow.recorded.signals else flow.recorded.nodes[name].items
             number = None if reference is None else self._number_of_items(flow, reference, cursor)
             # Without items it succeeds at once, but not before it can begin.
             if number or (number == 0 and name in flow.decide().ready):

@@ -28,7 +28,16 @@ _HAS_SLOTS = text(tables.HAS_SLOTS)
 _job = tables.jobs.c
 
 _GATED_RUNS = select(
-    _job.id, _job.type, _job.run, _job.attempt, _job.correlation_id, _job.state, _job.gates, _job.run_at, _job.cursor
+    _job.id,
+    _job.type,
+    _job.run,
+    _job.attempt,
+    _job.correlation_id,
+    _job.state,
+    _job.gates,
+    _job.run_at,
+    _job.cursor,
+    _job.has_slots,
 )
 _NEXT_HELD = (
     select(_job.id, _job.type, _job.queue, _job.run_at, _job.gates, _job.gate_group, _job.rank)
@@ -195,13 +204,16 @@ class OpenJobs(StorePart):
     def held_with_keys(self) -> list[GatedRun]:
         """Return the runs of held jobs that have a unique key or a debounce key."""
         texts = ('"unique":{', '"debounce":{')
-        statement = _GATED_RUNS.where(_HELD, or_(*(_job.gates.contains(text, autoescape=True) for text in texts)))
-        statement = statement.order_by(_job.cursor)
+        keyed = or_(*(_job.gates.contains(text, autoescape=True) for text in texts))
+        statement = _GATED_RUNS.where(_HELD, ~_job.has_slots, keyed).order_by(_job.cursor)
         with self.database.reading() as connection:
             return [_gated_run(row) for row in connection.execute(statement)]
 
 
 def _gated_run(row: Any) -> GatedRun:
-    job_id, job_type, run, attempt, correlation_id, state, gates, run_at, cursor = row
+    job_id, job_type, run, attempt, correlation_id, state, gates, run_at, cursor, has_slots = row
     run_of = JobRun(job_id, job_type, run, attempt, correlation_id)
-    return GatedRun(run_of, gates_from_text(gates), JobState(state), run_at, cursor, JobState(state) not in FINAL)
+    # Of held jobs only those have slots that wait for their follow-ups.
+    follows = has_slots and state == JobState.HELD
+    state = JobState.RUNNING if follows else JobState(state)
+    return GatedRun(run_of, gates_from_text(gates), state, run_at, cursor, state not in FINAL, follows)

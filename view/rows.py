@@ -26,7 +26,8 @@ Row = tuple[Any, ...]
 _FIELDS: Final = tuple(field.name for field in fields(Job))
 _values: Final = attrgetter(*_FIELDS)
 _STATE: Final = _FIELDS.index("state")
-_JSON: Final = tuple(map(_FIELDS.index, ("payload", "result", "error", "progress", "labels", "gates")))
+_JSON_NAMES: Final = ("payload", "result", "error", "progress", "labels", "gates", "follow_ups", "signals")
+_JSON: Final = tuple(map(_FIELDS.index, _JSON_NAMES))
 _SUPERSEDED: Final = _FIELDS.index("superseded")
 _BOOLEANS: Final = (_FIELDS.index("imported"), _FIELDS.index("has_slots"))
 _TIMES: Final = tuple(map(_FIELDS.index, ("submitted_at", "run_at", "started_at", "finished_at", "deferred_since")))
@@ -62,7 +63,7 @@ def job_from_row(row: Sequence[Any]) -> Job:
     """Return the job of a row of table ``jobs``, whose columns are in the order of the job's fields."""
     values = dict(zip(_FIELDS, row, strict=True))
     values["state"] = JobState(values["state"])
-    for name in ("payload", "result", "labels"):
+    for name in ("payload", "result", "labels", "follow_ups", "signals"):
         values[name] = _plain(values[name])
     values["superseded"] = tuple(_plain(values["superseded"]) or ())
     if values["error"] is not None:

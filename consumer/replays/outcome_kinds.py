@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from jobtape.consumer.outcome import Failure, Outcome
+from jobtape.consumer.outcome import Continuation, Failure, Outcome
 from jobtape.schemas.job import Job, JobState
 
 MOST: Final = 20
@@ -36,6 +36,8 @@ def changes(job: Job, now: Outcome) -> list[Change]:
 
     Errors differ by their types only.
     """
+    if isinstance(now, Continuation) or job.follow_ups is not None:
+        return _changed_end(job, now)
     then_error = None if job.state is JobState.SUCCEEDED else job.error.type if job.error else str(job.state)
     now_error = now.error.type if isinstance(now, Failure) else None
     if then_error is not None or isinstance(now, Failure):
@@ -51,6 +53,15 @@ def changes(job: Job, now: Outcome) -> list[Change]:
         if len(found) == MOST:
             break
     return list(found.values())
+
+
+def _changed_end(job: Job, now: Outcome) -> list[Change]:
+    """Return how the ends of two handlers differ of which at least one named follow-ups. These are not compared."""
+    then_text, now_text = (
+        "follow-ups" if continued else "an outcome"
+        for continued in (job.follow_ups is not None, isinstance(now, Continuation))
+    )
+    return [] if then_text == now_text else [Change("", then_text, now_text, {"then": then_text, "now": now_text})]
 
 
 class _Absent:

@@ -11,12 +11,14 @@ from typing import Any, Final, TypeVar
 
 from uuid_utils import uuid4
 
-from jobtape.consumer.outcome import Outcome, Success, failure
+from jobtape.consumer.outcome import Continuation, Failure, Outcome, Success, failure, failure_of
 from jobtape.consumer.worker.handlers.handlers import Handlers, RunningHandler
 from jobtape.schemas import ids
 from jobtape.schemas.context import Context
-from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.errors import JobtapeError, ResultInvalid
 from jobtape.schemas.events import (
+    Continued,
+    ContinuedData,
     EncodedEvent,
     Failed,
     FailedData,
@@ -38,8 +40,10 @@ from jobtape.schemas.retry import RetryPolicy, next_delay
 
 log = logging.getLogger("jobtape.job")
 
-Event = TypeVar("Event", Started, Progressed, Failed, Retrying)
+Event = TypeVar("Event", Started, Continued, Progressed, Failed, Retrying)
 
+RecordFollowUps = Callable[[dict[str, Any], Order], dict[str, Any]]
+"""Returns what is recorded of the follow-ups of a job with this order. Raises JobtapeError if they do not fit."""
 PROGRESS_INTERVAL: Final = 0.2
 """Seconds between two ``progressed`` events."""
 PAUSE: Final = 0.5
@@ -56,7 +60,7 @@ class Execution:
 
     ``publish`` returns when an event is confirmed. ``now`` returns the time (UTC). ``suspect``: the job may have killed
     a worker; it runs in a process whatever its type, and its ``started`` event is confirmed first, so that its end can
-    be reported in any case.
+    be reported in any case. ``record``: None for a worker whose jobs have no follow-ups.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Execution:
         publish: Callable[[JobEvent], Awaitable[None]],
         now: Callable[[], datetime],
         suspect: bool,
+        record: RecordFollowUps | None = None,
     ) -> None:
         self.event = event
         self.order = event.data.order
@@ -78,6 +83,7 @@ class Execution:
         self.settled = False
         """Whether its delivery was settled before its handler has ended."""
         self._suspect = suspect
+        self._record = record
         self._source = source
         self._worker = worker
         self._publish = publish
@@ -96,7 +102,36 @@ class Execution:
         Cancelling this requests the handler to end and does not wait for it. Raises ExecutionAborted.
         """
         outcome = await self._run_handler(handlers, job_type)
+        if isinstance(outcome, Continuation):
+            found = await self._recorded(outcome)
+            if isinstance(found, Continued):
+                return encoded(found)
+            outcome = found
         return self._event_of(outcome, RetryPolicy() if job_type is None else job_type.retry)
+
+    async def _recorded(self, outcome: Continuation) -> Continued | Failure:
+        """Return the event with the follow-ups, or the failure that they do not fit."""
+        try:
+            if self._record is None:
+                raise ResultInvalid("the jobs of this worker cannot have follow-ups: return a result")
+            # In a thread: validators of payloads are user code.
+            follow_ups = await asyncio.to_thread(self._record, outcome.body, self.order)
+        except JobtapeError as error:
+            return failure("result_invalid", type(error).__name__, f"what ctx.then names cannot be recorded: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever a validator raises is this job's failure
+            return failure_of(error, RetryPolicy())
+        data = ContinuedData(
+            **self._data(),
+            worker=self._worker,
+            started_at=self.started_at,
+            duration=self._duration(),
+            follow_ups=follow_ups,
+        )
+        return self._event(Continued, data)
+
+    def _duration(self) -> float:
+        # To the microsecond: a longer fraction may have so many digits that ``plainjson.is_surely_storable`` says no.
+        return round(max(0.0, time.monotonic() - self._began), 6)
 
     async def _run_handler(self, handlers: Handlers, job_type: JobTypeSpec | None) -> Outcome:
         if job_type is None:
@@ -139,6 +174,7 @@ class Execution:
             correlation_id=self.event.correlationid,
             fence=self.event.data.fence if isinstance(self.event, Placed) else None,
             event_id=self.event.id,
+            depth=0 if self.order.flow is None else self.order.flow.depth,
         )
 
     def _report(self, progress: Progress) -> None:
@@ -187,9 +223,8 @@ class Execution:
     def _started(self) -> Started:
         return self._event(Started, StartedData(**self._data(), worker=self._worker), time=self.started_at)
 
-    def _event_of(self, outcome: Outcome, policy: RetryPolicy) -> EncodedEvent:
-        # To the microsecond: a longer fraction may have so many digits that ``plainjson.is_surely_storable`` says no.
-        duration = round(max(0.0, time.monotonic() - self._began), 6)
+    def _event_of(self, outcome: Success | Failure, policy: RetryPolicy) -> EncodedEvent:
+        duration = self._duration()
         if isinstance(outcome, Success):
             return encoded_success(
                 self.event,

@@ -30,7 +30,7 @@ from jobtape.broker.queue_consumer import Delivery, QueueConsumer
 from jobtape.broker.tasks import cancel_and_wait, first_of, translate_cancellation, wait_for_stop
 from jobtape.consumer.worker.backlog import Backlog
 from jobtape.consumer.worker.cancellations import Cancellations
-from jobtape.consumer.worker.execution import Execution, knows
+from jobtape.consumer.worker.execution import Execution, RecordFollowUps, knows
 from jobtape.consumer.worker.handlers.handlers import ExecutionAborted, Handlers
 from jobtape.consumer.worker.same_delay import SameDelay
 from jobtape.consumer.worker.signs_of_life import SignsOfLife
@@ -80,7 +80,7 @@ class Worker:
     ``grace``: seconds that running jobs get to finish when the worker stops. ``ack_timeout``: the broker's
     acknowledgement timeout in seconds. ``unknown_type_timeout``: seconds for which a job of an unknown type is
     deferred before it fails. ``modules``: the modules that isolated processes import to find the job types (default:
-    the modules of their functions).
+    the modules of their functions). ``record``: see ``Execution``.
 
     Raises JobTypeInvalid when a job type's timeout does not fit the broker's acknowledgement timeout.
     """
@@ -98,12 +98,14 @@ class Worker:
         name: str,
         unknown_type_timeout: float = 3600.0,
         modules: Sequence[str] = (),
+        record: RecordFollowUps | None = None,
     ) -> None:
         check_timeouts(job_types.values(), longest_timeout(ack_timeout, grace))
         self.name = name
         self._topology = topology
         self._job_types = job_types
         self._grace = grace
+        self._record = record
         self._concurrency = concurrency
         self._ack_timeout = ack_timeout
         self._intake_link = Link(
@@ -316,6 +318,7 @@ class Worker:
                 publish=self._publisher.publish,
                 now=_now,
                 suspect=delivery.count >= SUSPECT_FROM,
+                record=self._record,
             )
             self._signs.executions[execution] = None
             outcome = await self._run(execution, key)

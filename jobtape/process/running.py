@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 from jobtape.process.loop_calls import CallLost, CallNotStarted, LoopCaller
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
 from jobtape.schemas.job import Job
-from jobtape.schemas.submission import Submission
+from jobtape.schemas.submission import Spawned, Submission
 
 T = TypeVar("T")
 
@@ -30,7 +30,13 @@ class JobSubmitter(Protocol):
     def job_types(self) -> Mapping[str, Any]:
         """The job types that may be submitted."""
 
-    async def submit(self, submission: Submission, idempotency_key: str | None, causation_id: str | None) -> Job:
+    async def submit(
+        self,
+        submission: Submission,
+        idempotency_key: str | None,
+        causation_id: str | None,
+        spawned: Spawned | None = None,
+    ) -> Job:
         """Submit a job. Returns when the job is on the tape and on its queue."""
 
 
@@ -45,10 +51,25 @@ class Installation(Protocol):
     def is_here(self) -> bool:
         """Return whether the caller runs on the event loop that has the connection."""
 
-    async def submit(self, submission: Submission, idempotency_key: str | None, causation_id: str | None) -> Job:
-        """Submit a job. ``causation_id``: the id of the event that the submission answers."""
+    async def submit(
+        self,
+        submission: Submission,
+        idempotency_key: str | None,
+        causation_id: str | None,
+        spawned: Spawned | None = None,
+    ) -> Job:
+        """Submit a job. ``causation_id``: the id of the event that the submission answers.
 
-    def submit_sync(self, submission: Submission, idempotency_key: str | None, causation_id: str | None) -> Job:
+        ``spawned``: which job of the calling handler it is.
+        """
+
+    def submit_sync(
+        self,
+        submission: Submission,
+        idempotency_key: str | None,
+        causation_id: str | None,
+        spawned: Spawned | None = None,
+    ) -> Job:
         """Submit a job as ``submit`` does, and block the calling thread."""
 
 
@@ -69,14 +90,20 @@ class LoopInstallation(Installation):
     def is_here(self) -> bool:
         return self.caller.is_here()
 
-    async def submit(self, submission: Submission, idempotency_key: str | None, causation_id: str | None) -> Job:
+    async def submit(
+        self,
+        submission: Submission,
+        idempotency_key: str | None,
+        causation_id: str | None,
+        spawned: Spawned | None = None,
+    ) -> Job:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             raise JobtapeError(
                 "nothing was submitted: no asyncio event loop runs here to await it on; call submit_sync(...) instead"
             ) from None
-        return await self.call(self.submitter.submit, submission, idempotency_key, causation_id)
+        return await self.call(self.submitter.submit, submission, idempotency_key, causation_id, spawned)
 
     async def call(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Call what publishes jobs, ``await function(*args)``, on the loop that has the connection.
@@ -86,14 +113,20 @@ class LoopInstallation(Installation):
         with _explained():
             return await self.caller.call(function, *args)
 
-    def submit_sync(self, submission: Submission, idempotency_key: str | None, causation_id: str | None) -> Job:
+    def submit_sync(
+        self,
+        submission: Submission,
+        idempotency_key: str | None,
+        causation_id: str | None,
+        spawned: Spawned | None = None,
+    ) -> Job:
         if self.is_here():
             raise JobtapeError(
                 "nothing was submitted: submit_sync would block the very event loop that has to do it; "
                 "`await job_type.submit(...)` here, or call submit_sync from a thread"
             )
         with _explained():
-            return self.caller.call_blocking(self.submitter.submit, submission, idempotency_key, causation_id)
+            return self.caller.call_blocking(self.submitter.submit, submission, idempotency_key, causation_id, spawned)
 
 
 _registered: list[tuple[Installation, int]] = []

@@ -102,9 +102,12 @@ class SharedBarrier:
         """Return whether a barrier has passed that began well after ``job_id`` was made: a miss is then final.
 
         Call it before the read, because a barrier that passes between both says nothing about what was read. An id that
-        contains no time counts as old, because all ids of jobs contain one.
+        contains no time counts as old, because all ids of jobs contain one. A job that a handler spawned is never
+        covered: its id has the time of the handler's job.
         """
         if self._last_passed is None:
+            return False
+        if ids.is_spawned(job_id):
             return False
         made = ids.time_of(job_id)
         if made is None:

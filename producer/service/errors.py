@@ -4,6 +4,7 @@ JobtapeError
 ├── PayloadTooLarge      the caller's fault
 ├── JobFinal             the caller's fault, or just too late: the job has ended
 ├── JobNotFinal          the caller's fault, or too early: the job has not ended
+├── SignalTaken          nobody's: the run has another signal with this name, or its time is over
 ├── JobGone              nobody's: the job ended long ago and is no longer kept
 ├── ScheduleChanged      the caller's fault, or just too late: the schedule is not the one that the caller knows
 ├── WebhookMissing       the caller's fault: there is no such webhook
@@ -59,6 +60,10 @@ class JobFinal(_StateUnfit):
 
 class JobNotFinal(_StateUnfit):
     """The job has not ended; it is in ``state``."""
+
+
+class SignalTaken(JobtapeError):
+    """The run has a signal with this name from somebody else, its time was over first, or it can take no more."""
 
 
 class ScheduleChanged(JobtapeError):

@@ -33,6 +33,6 @@ def _succeeded(store: Store, job: Job) -> tuple[int, Counter[str]]:
     found = store.flows.succeeded_then(job.id, as_of)
     flow = RecordedFlow.model_validate(job.payload)
     # Retention removes the jobs of a flow when it has ended, so one that is gone shows that others may be gone too.
-    if store.retention.gone([child_id(job.id, name, item) for name in flow.nodes for item in (None, 0)]):
+    if store.retention.gone([child_id(job, name, item) for name in flow.nodes for item in (None, 0)]):
         raise JobGone(f"jobs of the flow {job.id} are not kept any more (JOBTAPE_JOB_RETENTION): submit a new flow")
     return as_of, Counter(each.node for each in found if each.state is JobState.SUCCEEDED)

@@ -3,24 +3,27 @@
 Used by the REST routes and by ``await add.submit(...)`` of an application that runs under ``jobtape.lifespan``.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
+
+from uuid_utils import uuid4
 
 from jobtape.producer.service.barrier import Barrier, SharedBarrier
-from jobtape.producer.service.errors import JobFinal, JobNotFinal, SubmissionNotKept, ViewBehind
+from jobtape.producer.service.errors import JobFinal, JobNotFinal, SignalTaken, SubmissionNotKept, ViewBehind
 from jobtape.producer.service.ids import utc_now
 from jobtape.producer.service.limits import Limits
-from jobtape.producer.service.submission.idempotency import Idempotency, KeyedOrder, checked_key, has_submission
-from jobtape.producer.service.submission.order_check import order_for
+from jobtape.producer.service.submission.idempotency import Idempotency, KeyedOrder, checked_key, has_submission, reused
+from jobtape.producer.service.submission.order_check import check_payload, order_for
 from jobtape.producer.service.submission.submitter import Submitter
 from jobtape.producer.service.time_travel import TimeTravel
 from jobtape.producer.service.view_calls import JobReader, ViewCalls
-from jobtape.schemas.fold import evolve
-from jobtape.schemas.interventions import cancelled, redriven, released
+from jobtape.schemas.fold import MAX_SIGNALS, evolve
+from jobtape.schemas.interventions import cancelled, redriven, released, signalled
 from jobtape.schemas.job import Job, JobRun, JobState
 from jobtape.schemas.job_types.job_type import JobTypeSpec
-from jobtape.schemas.submission import Submission
+from jobtape.schemas.submission import Spawned, Submission
 from jobtape.schemas.topology import CANCEL_KEY, Topology
 from jobtape.view.store import FoundJobs, JobQuery, Store
 
@@ -70,7 +73,11 @@ class JobService(Submitter):
         await self._searches.close()
 
     async def submit(
-        self, submission: Submission, idempotency_key: str | None = None, causation_id: str | None = None
+        self,
+        submission: Submission,
+        idempotency_key: str | None = None,
+        causation_id: str | None = None,
+        spawned: Spawned | None = None,
     ) -> Job:
         """Submit a job as ``Submitter.submit`` does. The same submission under the same ``idempotency_key`` is one job.
 
@@ -78,7 +85,7 @@ class JobService(Submitter):
         ``Idempotency.submit`` raises.
         """
         if idempotency_key is None:
-            return await super().submit(submission, causation_id=causation_id)
+            return await super().submit(submission, causation_id=causation_id, spawned=spawned)
         return await self.submit_once(APPLICATION, self.keyed(checked_key(idempotency_key), submission))
 
     def keyed(self, key: str, submission: Submission) -> KeyedOrder:
@@ -183,6 +190,39 @@ class JobService(Submitter):
         event = released(job, source=self.topology.source, time=utc_now())
         await self.publish(event)
         return evolve(job, event)
+
+    async def signal(self, job_id: str, name: str, payload: dict[str, Any], key: str | None = None) -> Job | None:
+        """Send a signal to the job's present run. Returns the job with the signal, None when there is none.
+
+        It may come before the job waits for it. The first with its ``name`` counts, and the tape decides; under the
+        same ``key`` it can be sent again. Raises SignalTaken, JobFinal, IdempotencyKeyReused, PayloadTooLarge,
+        PayloadInvalid, BrokerUnavailable and ViewBehind when it is not known whether the job has it (then repeat it
+        under the key), TapeMissing, and what ``job`` raises.
+        """
+        check_payload(payload, self.limits)
+        job = None if await self.job(job_id) is None else await self.job_after_barrier(job_id)
+        if job is None:
+            return None
+        digest = hashlib.sha256((uuid4().hex if key is None else key).encode()).hexdigest()[:32]
+        event = signalled(job, name, payload, digest, source=self.topology.source, time=utc_now())
+        if name not in (job.signals or {}):
+            if job.final or (job.gates is not None and job.gates.rule):
+                raise JobFinal(f"the job {job.id} is {job.state}: it takes no signals", job.state)
+            if len(job.signals or {}) >= MAX_SIGNALS:
+                raise SignalTaken(f"this run of the job {job.id} has {MAX_SIGNALS} signals, which is the most")
+            await self.publish(event)
+            job = await self.job_after_barrier(job_id)
+            if job is None:
+                return None
+        found = (job.signals or {}).get(name)
+        if found is None:
+            raise JobFinal(f"the run of the job {job.id} ended before the signal came", job.state)
+        if found["event"] != event.id:
+            why = "its time was over" if found["timed_out"] else "another signal with this name came first"
+            raise SignalTaken(f"the job {job.id} does not take the signal {name!r}: {why}")
+        if found["payload"] != payload and key is not None:
+            raise reused(key)
+        return job
 
     async def rules(self, *, committed: bool = False) -> list[Job]:
         """Return the rules in force when the view has read the tape up to now, in their order. Raises ViewBehind.

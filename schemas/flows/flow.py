@@ -1,6 +1,7 @@
 """A flow as it is recorded: the payload of its job, and the orders of its nodes' jobs."""
 
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Annotated, Any, Final
 
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobtape.schemas import ids
 from jobtape.schemas.flows.graph import Graph, Node, On, Stop
 from jobtape.schemas.flows.references import Location, Reference, reference_of, references, resolved
-from jobtape.schemas.job import FlowNode, Job, Order
+from jobtape.schemas.job import FlowNode, Job, Order, Utc
 
 FLOW: Final = "jobtape.flow"
 """The job type of flows."""
@@ -73,8 +74,24 @@ class Fork(BaseModel):
     taken: dict[NodeName, int]
 
 
+class RecordedSignal(BaseModel):
+    """A signal that nodes come after. ``timeout``: seconds after ``since`` in which it may come; ``since`` None means
+    the beginning of the flow.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    since: Utc | None = None
+
+    def ends_at(self, began: datetime | None) -> datetime | None:
+        """Return when its time is over; None if it has none. ``began``: when the flow began."""
+        since = self.since or began
+        return None if self.timeout is None or since is None else since + timedelta(seconds=self.timeout)
+
+
 class RecordedFlow(BaseModel):
-    """The payload of a flow's job."""
+    """The payload of a flow's job, and what a job records that has follow-ups."""
 
     # Not frozen: the graph is computed once.
     model_config = ConfigDict(ignored_types=(cached_property,))
@@ -84,11 +101,13 @@ class RecordedFlow(BaseModel):
     nodes: dict[NodeName, RecordedNode] = Field(min_length=1, max_length=MAX_NODES)
     stop: Stop = "end"
     fork: Fork | None = None
+    signals: dict[NodeName, RecordedSignal] = Field(default_factory=dict)
 
     @cached_property
     def graph(self) -> Graph:
-        """The nodes without their orders."""
-        return Graph({name: Node(node.after, node.on) for name, node in self.nodes.items()}, self.stop)
+        """The nodes without their orders. Signals are nodes too."""
+        nodes = {name: Node() for name in self.signals}
+        return Graph(nodes | {name: Node(node.after, node.on) for name, node in self.nodes.items()}, self.stop)
 
 
 def payload_references(job_type: str, payload: dict[str, Any]) -> Iterator[tuple[Location, Reference]]:
@@ -98,10 +117,35 @@ def payload_references(job_type: str, payload: dict[str, Any]) -> Iterator[tuple
     return references(payload.get(INPUT_FIELD), (INPUT_FIELD,))
 
 
-def child_id(flow_id: str, node: str, item: int | None) -> str:
-    """Return the id of a node's job: a UUIDv7 of the flow's time, the same whoever submits it."""
+def recorded_flow_of(job: Job) -> RecordedFlow:
+    """Return the flow that ``job`` is, or its follow-ups. Raises ValidationError for one of a later version."""
+    return RecordedFlow.model_validate(job.payload if job.follow_ups is None else job.follow_ups)
+
+
+def child_id(flow: Job, node: str, item: int | None) -> str:
+    """Return the id of a node's job: a UUIDv7 of the flow's time, the same whoever submits it.
+
+    Each run of a job has follow-ups of its own. Of a flow, all runs have the same jobs.
+    """
+    return _id_of(flow.id, node if flow.follow_ups is None else f"{flow.run}/{node}", item, version=7)
+
+
+def follow_up_id(job_id: str, run: int, node: str) -> str:
+    """Return the id of a follow-up of a run of a job."""
+    return _id_of(job_id, f"{run}/{node}", None, version=7)
+
+
+def spawned_id(job_id: str, run: int, key: str) -> str:
+    """Return the id of a job that a handler spawns: a UUIDv8 with the time of the handler's job.
+
+    Not a UUIDv7, because such an id says that its job was submitted at that time.
+    """
+    return _id_of(job_id, f"{run}/spawn/{key}", None, version=8)
+
+
+def _id_of(flow_id: str, node: str, item: int | None, *, version: int) -> str:
     text = f"{flow_id} {node}" if item is None else f"{flow_id} {node} {item}"
-    return ids.derived_id(text, flow_id)
+    return ids.derived_id(text, flow_id, version)
 
 
 def child_order(flow: Job, name: str, node: RecordedNode, item: int | None, payload: dict[str, Any]) -> Order:
@@ -111,6 +155,6 @@ def child_order(flow: Job, name: str, node: RecordedNode, item: int | None, payl
             "payload": payload,
             "labels": {**(flow.labels or {}), **node.order.labels},
             "correlation_id": flow.correlation_id,
-            "flow": FlowNode(id=flow.id, node=name, item=item),
+            "flow": FlowNode(id=flow.id, node=name, item=item, depth=flow.depth + 1),
         }
     )

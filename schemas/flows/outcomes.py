@@ -6,10 +6,15 @@ from typing import Any, Final
 
 from jobtape.schemas import ids
 from jobtape.schemas.events import (
+    FLOW_EXECUTION,
+    Continued,
     Failed,
     FailedData,
     Progressed,
     ProgressedData,
+    Reason,
+    Signalled,
+    SignalledData,
     Started,
     StartedData,
     Succeeded,
@@ -17,8 +22,6 @@ from jobtape.schemas.events import (
 )
 from jobtape.schemas.job import ErrorInfo, Job
 
-EXECUTION: Final = "flow"
-"""The execution of a flow in its events. Each run has one."""
 WORKER: Final = "projector"
 _SHOWN: Final = 10
 """Failed nodes that an error names."""
@@ -26,7 +29,7 @@ _SHOWN: Final = 10
 
 def started(flow: Job, *, source: str, time: datetime) -> Started:
     """Return the event that shows a flow as running."""
-    data = StartedData(job_type=flow.type, run=flow.run, attempt=1, execution=EXECUTION, worker=WORKER)
+    data = StartedData(job_type=flow.type, run=flow.run, attempt=flow.attempt, execution=FLOW_EXECUTION, worker=WORKER)
     return Started(**_envelope(flow, Started.name), source=source, time=time, data=data)
 
 
@@ -35,8 +38,8 @@ def progressed(flow: Job, ended: int, total: int, *, source: str, time: datetime
     data = ProgressedData(
         job_type=flow.type,
         run=flow.run,
-        attempt=1,
-        execution=EXECUTION,
+        attempt=flow.attempt,
+        execution=FLOW_EXECUTION,
         n=ended,
         fraction=min(1.0, ended / total),
         message=f"{ended} of {total} jobs have ended",
@@ -50,8 +53,8 @@ def succeeded(flow: Job, result: Any, *, source: str, time: datetime) -> Succeed
     data = SucceededData(
         job_type=flow.type,
         run=flow.run,
-        attempt=1,
-        execution=EXECUTION,
+        attempt=flow.attempt,
+        execution=FLOW_EXECUTION,
         worker=WORKER,
         result=result,
         started_at=begin,
@@ -64,20 +67,26 @@ def failed(flow: Job, nodes: Mapping[str, tuple[int, int | None]], *, source: st
     """Return the event that ends a flow whose ``nodes`` have failed. Their values: how many jobs of the node failed,
     and of how many if it is mapped.
     """
-    begin = flow.started_at or time
     shown = [
         name if jobs is None else f"{name} ({failures} of {jobs} jobs)"
         for name, (failures, jobs) in list(nodes.items())[:_SHOWN]
     ]
     more = f" and {len(nodes) - _SHOWN} more" if len(nodes) > _SHOWN else ""
-    error = ErrorInfo(type="NodeFailed", message=f"no node handles these failures: {', '.join(shown)}{more}")
+    what = "no node handles these failures" if flow.follow_ups is None else "these follow-ups failed"
+    error = ErrorInfo(type="NodeFailed", message=f"{what}: {', '.join(shown)}{more}")
+    return failed_like(flow, error, "node_failed", source=source, time=time)
+
+
+def failed_like(flow: Job, error: ErrorInfo, reason: Reason, *, source: str, time: datetime) -> Failed:
+    """Return the event that ends a flow, or a job with follow-ups, with this error and reason."""
+    begin = flow.started_at or time
     data = FailedData(
         job_type=flow.type,
         run=flow.run,
-        attempt=1,
+        attempt=flow.attempt,
         error=error,
-        reason="node_failed",
-        execution=EXECUTION,
+        reason=reason,
+        execution=FLOW_EXECUTION,
         worker=WORKER,
         started_at=begin,
         duration=max(0.0, (time - begin).total_seconds()),
@@ -91,12 +100,12 @@ def unresolved(
     """Return the event that fails a run of a node's job, for which there is no payload."""
     error = ErrorInfo(type="PayloadInvalid", message=message)
     return Failed(
-        id=ids.attempt_event_id(job_id, run, 1, Failed.name, EXECUTION),
+        id=ids.attempt_event_id(job_id, run, 1, Failed.name, FLOW_EXECUTION),
         source=source,
         subject=job_id,
         time=time,
         correlationid=flow.correlation_id,
-        causationid=ids.attempt_event_id(flow.id, flow.run, 1, Started.name, EXECUTION),
+        causationid=began(flow),
         data=FailedData(job_type=job_type, run=run, attempt=1, error=error, reason="payload_invalid"),
     )
 
@@ -107,17 +116,17 @@ def taken(flow: Job, job_id: str, of: Job, *, source: str, time: datetime) -> Su
     Its duration is 0, because nothing ran.
     """
     return Succeeded(
-        id=ids.attempt_event_id(job_id, 1, 1, Succeeded.name, EXECUTION),
+        id=ids.attempt_event_id(job_id, 1, 1, Succeeded.name, FLOW_EXECUTION),
         source=source,
         subject=job_id,
         time=time,
         correlationid=flow.correlation_id,
-        causationid=ids.attempt_event_id(flow.id, flow.run, 1, Started.name, EXECUTION),
+        causationid=began(flow),
         data=SucceededData(
             job_type=of.type,
             run=1,
             attempt=1,
-            execution=EXECUTION,
+            execution=FLOW_EXECUTION,
             worker=WORKER,
             result=of.result,
             started_at=time,
@@ -126,9 +135,24 @@ def taken(flow: Job, job_id: str, of: Job, *, source: str, time: datetime) -> Su
     )
 
 
+def began(flow: Job) -> str:
+    """Return the id of the event with which the current run of a flow, or of the follow-ups of a job, began."""
+    if flow.follow_ups is None:
+        return ids.attempt_event_id(flow.id, flow.run, 1, Started.name, FLOW_EXECUTION)
+    return ids.attempt_event_id(flow.id, flow.run, flow.attempt, Continued.name, flow.execution or "")
+
+
+def timed_out(flow: Job, signal: str, *, source: str, time: datetime) -> Signalled:
+    """Return the event that a signal did not come in time."""
+    data = SignalledData(job_type=flow.type, run=flow.run, attempt=flow.attempt, signal=signal, timed_out=True)
+    event_id = ids.signal_event_id(flow.id, flow.run, signal, "timeout")
+    envelope = {**_envelope(flow, Signalled.name), "id": event_id}
+    return Signalled(**envelope, source=source, time=time, data=data)
+
+
 def _envelope(flow: Job, name: str, n: int | None = None) -> dict[str, Any]:
     return {
-        "id": ids.attempt_event_id(flow.id, flow.run, 1, name, EXECUTION, n),
+        "id": ids.attempt_event_id(flow.id, flow.run, flow.attempt, name, FLOW_EXECUTION, n),
         "subject": flow.id,
         "correlationid": flow.correlation_id,
     }

@@ -6,7 +6,15 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from jobtape.schemas.errors import PayloadInvalid, SubmissionInvalid, UnknownJobType, faults_of, first_fault
-from jobtape.schemas.flows.flow import FLOW, MAX_DEPTH, MAX_NODES, RecordedFlow, RecordedNode, payload_references
+from jobtape.schemas.flows.flow import (
+    FLOW,
+    MAX_DEPTH,
+    MAX_NODES,
+    RecordedFlow,
+    RecordedNode,
+    RecordedSignal,
+    payload_references,
+)
 from jobtape.schemas.flows.graph import Graph, Node
 from jobtape.schemas.flows.references import FROM, INPUT, ITEM, Reference, step_into, steps_of
 from jobtape.schemas.flows.submission import FlowBody, NodeBody
@@ -34,13 +42,16 @@ def recorded_flow(
         raise _invalid([(tuple(fault["loc"]), fault["msg"]) for fault in faults_of(error)]) from None
     faults: list[_Fault] = []
     nodes: dict[str, RecordedNode] = {}
+    shared = body.signals.keys() & body.nodes.keys()
     for name, node in body.nodes.items():
         try:
-            nodes[name] = _Recorder(body.nodes, body.input, name, node, job_types, order_of, depth).node()
+            nodes[name] = _Recorder(body.nodes, body.signals, body.input, name, node, job_types, order_of, depth).node()
         except _NodeInvalid as invalid:
             faults += invalid.faults
+    faults += [(("signals", name), "a node has this name: give one of them another one") for name in shared]
     if not faults:
-        graph = Graph({name: Node(node.after, node.on) for name, node in nodes.items()})
+        signals = {name: Node() for name in body.signals}
+        graph = Graph(signals | {name: Node(node.after, node.on) for name, node in nodes.items()})
         faults += [(("nodes", name, "after"), message) for name, message in graph.faults()]
         if not faults and (number := _count(nodes)) > MAX_NODES:
             faults.append((("nodes",), f"the flow has {number} nodes with those of the flows in it, not {MAX_NODES}"))
@@ -48,7 +59,8 @@ def recorded_flow(
         faults += type_faults(nodes, job_types)
     if faults:
         raise _invalid(faults)
-    return RecordedFlow(name=body.name, input=body.input, nodes=nodes, stop=body.stop)
+    recorded = {name: RecordedSignal(timeout=signal.timeout) for name, signal in body.signals.items()}
+    return RecordedFlow(name=body.name, input=body.input, nodes=nodes, stop=body.stop, signals=recorded)
 
 
 def forked_flow(
@@ -66,14 +78,16 @@ def forked_flow(
     node = {"type": old.order.type, "payload": payload, "after": list(old.after), "map": old.map, "limit": old.limit}
     try:
         body = NodeBody.model_validate(node)
-        new = _Recorder(flow.nodes, flow.input, begin, body, job_types, order_of, 1).node()
+        new = _Recorder(flow.nodes, flow.signals, flow.input, begin, body, job_types, order_of, 1).node()
     except ValidationError as error:
         raise _invalid([(tuple(fault["loc"]), fault["msg"]) for fault in faults_of(error)]) from None
     except _NodeInvalid as invalid:
         raise _invalid([(loc[2:], message) for loc, message in invalid.faults]) from None
     order = {"payload": new.order.payload, "payload_version": new.order.payload_version}
     changed = old.model_copy(update={"order": old.order.model_copy(update=order), "after": new.after})
-    found = RecordedFlow(name=flow.name, input=flow.input, nodes={**flow.nodes, begin: changed}, stop=flow.stop)
+    found = RecordedFlow(
+        name=flow.name, input=flow.input, nodes={**flow.nodes, begin: changed}, stop=flow.stop, signals=flow.signals
+    )
     faults: list[_Fault] = [(("payload",), message) for _, message in found.graph.faults()]
     faults += [(loc[2:], why) for loc, why in type_faults(found.nodes, job_types) if loc[1] == begin]
     if faults:
@@ -98,6 +112,7 @@ class _Recorder:
     def __init__(
         self,
         nodes: Container[str],
+        signals: Container[str],
         given: Mapping[str, Any],
         name: str,
         node: NodeBody,
@@ -108,6 +123,7 @@ class _Recorder:
         self._nodes = nodes
         self._input = given
         self._depth = depth
+        self._signals = signals
         self._labels = node.labels
         self._name = name
         self._node = node
@@ -156,7 +172,9 @@ class _Recorder:
                     faults.append((here, fault))
             elif reference.node is None and self._node.map is None:
                 faults.append((here, "only a mapped node has items: give it `map`"))
-            elif reference.node is not None and reference.node not in self._nodes:
+            elif (
+                reference.node is not None and reference.node not in self._nodes and reference.node not in self._signals
+            ):
                 faults.append((here, f"there is no node {reference.node!r} in this flow"))
         source = None if self._node.map is None else self._node.map.reference
         if source is not None and source.node is not None and source.node not in self._nodes:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from jobtape.schemas.flows.flow import RecordedFlow
-from jobtape.schemas.flows.graph import Decision, NodeState
+from jobtape.schemas.flows.flow import child_id, recorded_flow_of
+from jobtape.schemas.flows.graph import OVER, Decision, NodeState
 from jobtape.schemas.job import FINAL, Job, JobState, replace
 
 _Part = Literal["open", "succeeded", "failed", "outdated"]
@@ -52,15 +52,21 @@ class FlowState:
     """The flow ``job`` and the ``jobs`` of its nodes. Raises ValidationError for a flow of a later version."""
 
     def __init__(self, job: Job, jobs: Iterable[FlowJob]) -> None:
-        self.recorded = RecordedFlow.model_validate(job.payload)
-        self.job = replace(job, payload=None)  # it may be large, and ``recorded`` has it
+        self.recorded = recorded_flow_of(job)
+        self.job = _slim(job)
+        self.follows = job.follow_ups is not None
+        """Whether these are the follow-ups of a job, which is no flow."""
+        # A job has others in each run.
+        self._own = {child_id(job, name, None) for name in self.recorded.nodes} if self.follows else None
         self.items: dict[str, int] = {}
         """How many jobs a mapped node has, once that is known."""
         self.expansions: dict[str, Expansion] = {}
         """Of a mapped node that is being expanded: what its jobs are made of."""
         self.outcome_published = False
         self.cancelling: set[str] = set()
-        self.started = job.state is JobState.RUNNING
+        self.timing_out: set[str] = set()
+        """The signals whose end of time is published."""
+        self.started = self.follows or job.state is JobState.RUNNING
         self.reported = job.progress_n
         self._jobs: dict[str, dict[int | None, FlowJob]] = {name: {} for name in self.recorded.nodes}
         self._parts: dict[str, Counter[_Part]] = {name: Counter() for name in self.recorded.nodes}
@@ -69,7 +75,7 @@ class FlowState:
 
     def put(self, job: FlowJob) -> None:
         """Note the state of a job. One that is older than what is known is ignored."""
-        if (own := self._jobs.get(job.node)) is None:
+        if (own := self._jobs.get(job.node)) is None or (self._own is not None and job.id not in self._own):
             return
         known = own.get(job.item)
         if known is not None:
@@ -81,10 +87,11 @@ class FlowState:
 
     def change(self, job: Job) -> None:
         """Note the state of the flow itself."""
-        is_new_run = job.rank != self.job.rank
-        self.job = replace(job, payload=None)
+        is_new_run = job.rank != self.job.rank and not self.follows
+        self.job = _slim(job)
         if is_new_run:
             self.started = self.outcome_published = False
+            self.timing_out.clear()
             self.reported = 0
             self.cancelling.clear()
             self.expansions.clear()
@@ -96,7 +103,23 @@ class FlowState:
         outcomes = {name: self._outcome(name) for name in self.recorded.nodes}
         early = [name for name, state in outcomes.items() if self._parts[name]["failed"]]
         known = {name: state for name, state in outcomes.items() if state is not None}
-        return self.recorded.graph.decide(known, early, ended=ended)
+        if not self.recorded.signals:
+            return self.recorded.graph.decide(known, early, ended=ended)
+        came = self.job.signals or {}
+        for name in self.recorded.signals:
+            known[name] = NodeState.SUCCEEDED if name in came else NodeState.RUNNING
+        decision = self.recorded.graph.decide(known, early, ended=ended)
+        if ended or all(decision.states[name] in OVER for name in self.recorded.nodes):
+            # Nothing waits for the other signals any more.
+            known |= {name: NodeState.SKIPPED for name in self.recorded.signals if name not in came}
+            decision = self.recorded.graph.decide(known, early, ended=ended)
+        return decision
+
+    def awaited(self) -> dict[str, datetime | None]:
+        """Return the signals that have not come, with the times when they are not waited for any more."""
+        came = self.job.signals or {}
+        began = self.job.started_at
+        return {name: each.ends_at(began) for name, each in self.recorded.signals.items() if name not in came}
 
     def states(self, *, ended: bool) -> dict[str, NodeState]:
         """Return the states of the nodes as they are shown. ``ended``: the flow has ended, so nothing more begins.
@@ -105,14 +128,15 @@ class FlowState:
         """
         found = dict(self.decide(ended=ended).states)
         for name, state in found.items():
-            if state is NodeState.WAITING and self._jobs[name] and not self._parts[name]["outdated"]:
+            if state is NodeState.WAITING and self._jobs.get(name) and not self._parts[name]["outdated"]:
                 found[name] = NodeState.RUNNING
         return found
 
     def progress(self, decision: Decision) -> tuple[int, int]:
         """Return how many jobs have ended, and how many there are. A node without jobs counts as one."""
         ended = total = 0
-        for name, state in decision.states.items():
+        for name in self.recorded.nodes:
+            state = decision.states[name]
             jobs, parts = self.items.get(name) or 1, self._parts[name]
             total += jobs
             done = parts["succeeded"] + parts["failed"]
@@ -173,9 +197,14 @@ class FlowState:
         return NodeState.FAILED if parts["failed"] else NodeState.SUCCEEDED if parts["succeeded"] else None
 
     def _part(self, job: FlowJob) -> _Part:
-        before = job.cursor < (self.job.rank or 0)
+        before = not self.follows and job.cursor < (self.job.rank or 0)
         if job.state is JobState.SUCCEEDED:
             return "succeeded"
         if before and (job.state in FINAL or job.imported):
             return "outdated"
         return "failed" if job.state in FINAL else "open"
+
+
+def _slim(job: Job) -> Job:
+    """Return the job without the graph, which may be large."""
+    return replace(job, payload=None, follow_ups=None if job.follow_ups is None else {})

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from jobtape.schemas.flows.flow import FLOW, MAX_NODES, NodeName
 from jobtape.schemas.flows.graph import On, Stop
 from jobtape.schemas.flows.references import Reference
+from jobtape.schemas.fold import MAX_SIGNALS
 from jobtape.schemas.gates import KEY_LENGTH
 from jobtape.schemas.job import LONGEST_DELAY, MAX_LABELS, QueueName
 from jobtape.schemas.lanes import Lane
@@ -75,6 +76,15 @@ class NodeBody(BaseModel):
         return {name: value for name, value in given.items() if value is not None}
 
 
+class SignalBody(BaseModel):
+    """A signal that nodes wait for."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    timeout: float | None = Field(None, gt=0, le=LONGEST_DELAY, allow_inf_nan=False)
+    """Seconds in which it may come. Then its payload is null, and what waits for it begins. Default: no limit."""
+
+
 class FlowBody(BaseModel):
     """The graph of a flow."""
 
@@ -86,6 +96,9 @@ class FlowBody(BaseModel):
     """What `{"$input": JSON Pointer}` in the payloads of the nodes refers to."""
     nodes: dict[NodeName, NodeBody] = Field(min_length=1, max_length=MAX_NODES)
     """By name."""
+    signals: dict[NodeName, SignalBody] = Field(default_factory=dict, max_length=MAX_SIGNALS)
+    """By name: `POST /jobs/{id}/signals/{name}` sends them. A node waits for one that it comes `after`, or whose
+    payload it gets by `$from`."""
     stop: Stop = "end"
     """After a failure that no node handles: `end` lets other branches go on, `now` cancels them."""
 

@@ -106,6 +106,8 @@ class _Checker:
         return found
 
     def _result(self, name: str) -> list[_Schema]:
+        if name not in self._nodes:
+            return [_ANY]  # the payload of a signal
         if (known := self._results.get(name)) is None:
             node = self._nodes[name]
             known = [_result_of(node, self._job_types)]
@@ -121,7 +123,7 @@ def _result_of(node: RecordedNode, job_types: Mapping[str, JobTypeSpec]) -> _Sch
         job_type = job_types.get(node.order.type)
         return _ANY if job_type is None else _whole(job_type.json_schema()["result"])
     flow = RecordedFlow.model_validate(node.order.payload)
-    last: dict[str, Any] = {name: {} for name in flow.graph.last if flow.nodes[name].map is None}
+    last: dict[str, Any] = {name: {} for name in flow.graph.last if name in flow.nodes and flow.nodes[name].map is None}
     return _whole({"type": "object", "properties": last, "additionalProperties": False})
 
 

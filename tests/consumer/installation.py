@@ -17,10 +17,12 @@ from jobtape.broker.stream_reader import StreamReader
 from jobtape.consumer.projector.projector import Projector
 from jobtape.consumer.worker.worker import Worker
 from jobtape.jobs import JobType
+from jobtape.producer.service.submission.order_check import recorder
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, UnreadableEvent
 from jobtape.schemas.events import JobEvent, Submitted, decode, submitted
 from jobtape.schemas.job import FINAL, Order
 from jobtape.schemas.topology import BARRIER_KEY, Topology, work_key
+from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.waiting import eventually
 
@@ -145,9 +147,11 @@ class Rig:
     ) -> AsyncIterator[Worker]:
         """Run a worker that takes jobs from ``queues`` (default: all). Without ``stop`` it ends as if it was killed."""
         topology = self.topology if queues is None else self.topology.with_queues(queues)
-        defaults = {"concurrency": 4, "grace": 5.0, "max_result": 2**20, "ack_timeout": 1800.0}
+        defaults: dict[str, Any] = {"concurrency": 4, "grace": 5.0, "max_result": 2**20, "ack_timeout": 1800.0}
+        known = {each.name: each for each in job_types}
+        defaults["record"] = recorder(known, Settings().limits, 2**20)
         settings = defaults | {"name": f"w-{uuid4().hex[:4]}"} | settings
-        worker = Worker(self.url, topology, {each.name: each for each in job_types}, **settings)
+        worker = Worker(self.url, topology, known, **settings)
         async with running(worker, stop=stop) as stopping:
             self._stops[worker.name] = stopping
             await eventually(lambda: worker.fault is None, what="the worker takes jobs")

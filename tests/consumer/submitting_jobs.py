@@ -87,3 +87,13 @@ async def error_of(options: Options) -> str:
     except JobtapeError as error:
         return str(error)
     return "none"
+
+
+@job("spawn")
+async def spawn(n: int, ctx: Context) -> list[str]:
+    return [(await ctx.spawn(child, n=each, key=str(each))).id for each in range(n)]
+
+
+@job("spawn-isolated", isolate=True)
+def spawn_isolated(n: int, ctx: Context) -> list[str]:
+    return [ctx.spawn_sync(child, n=each, key=str(each)).id for each in range(n)]

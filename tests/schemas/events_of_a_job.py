@@ -98,6 +98,24 @@ def released(run: int = 1, second: int = 0, job: str = JOB) -> events.Released:
     )
 
 
+def signalled(name: str, key: int, second: int = 0, *, run: int = 1, job: str = JOB) -> events.Signalled:
+    """The signal of that name with an even ``key``; with an odd one, that its time was over."""
+    return events.Signalled(
+        id=ids.signal_event_id(job, run, name, str(key)),
+        source=SOURCE,
+        subject=job,
+        time=at(second),
+        data=events.SignalledData(
+            job_type="add",
+            run=run,
+            attempt=1,
+            signal=name,
+            payload=None if key % 2 else {"key": key},
+            timed_out=bool(key % 2),
+        ),
+    )
+
+
 class Execution:
     """One execution of an attempt, and the events that its worker publishes."""
 
@@ -106,6 +124,24 @@ class Execution:
 
     def _id(self, event: str, n: int | None = None) -> str:
         return ids.attempt_event_id(self.job, self.run, self.attempt, event, self.name, n)
+
+    def continued(self, second: int = 0) -> events.Continued:
+        return events.Continued(
+            id=self._id("continued"),
+            source=SOURCE,
+            subject=self.job,
+            time=at(second),
+            data=events.ContinuedData(
+                job_type="add",
+                run=self.run,
+                attempt=self.attempt,
+                execution=self.name,
+                worker="w",
+                started_at=at(second),
+                duration=1.0,
+                follow_ups={"nodes": {self.name: {}}},
+            ),
+        )
 
     def started(self, second: int = 0) -> events.Started:
         data = events.StartedData(

@@ -1,13 +1,14 @@
 """Hypothesis strategies for the events of a job: an undisturbed life, then that life as AMQP may bring it to the tape.
 
 Undisturbed: a job has runs of attempts. An attempt is executed once, or more often after redelivery. Each execution may
-publish that it started, its progress and its outcome, or die. The job may be cancelled at any time, a closed run may be
+publish that it started, its progress and its outcome, or die. Its outcome may be that other jobs follow; the projector
+then ends the run. Signals may come at any time. The job may be cancelled at any time, a closed run may be
 redriven, work may be deferred, and work that seems lost may be placed again, whether or not it was lost.
 """
 
 from hypothesis import strategies as st
 
-from jobtape.schemas.events import JobEvent, Progressed, Started
+from jobtape.schemas.events import Continued, JobEvent, Progressed, Started
 from tests.schemas import events_of_a_job as facts
 from tests.schemas.events_of_a_job import JOB, Execution
 
@@ -41,6 +42,15 @@ def honest(draw: st.DrawFn, job: str = JOB) -> Tape:
                 # The projector decides; what comes between that and the event's place on the tape, it could not know.
                 lived.insert(draw(st.integers(place, len(lived))), again)
             tape += lived
+        continued = next((event for event in tape[begin:] if isinstance(event, Continued)), None)
+        if continued is not None and draw(st.booleans()):
+            flow = Execution("flow", continued.data.attempt, run, job)
+            end = flow.succeeded if draw(st.booleans()) else flow.failed
+            tape.append(end(len(tape)))
+        for key in range(draw(st.sampled_from([0, 0, 0, 1, 3]))):
+            place = draw(st.integers(begin, len(tape)))
+            name = draw(st.sampled_from(["approved", "paid"]))
+            tape.insert(place, facts.signalled(name, key, place, run=run, job=job))
         if draw(st.integers(0, 3)) == 0:
             place = draw(st.integers(begin, len(tape)))
             tape.insert(place, facts.cancelled(run, place, job))
@@ -62,9 +72,12 @@ def _execution(draw: st.DrawFn, execution: Execution, second: int, last: bool) -
     said += [execution.progressed(n, second + n) for n in range(1, draw(st.integers(0, 3)) + 1)]
     # An attempt that is retried may still succeed, in another execution.
     outcomes = ["succeeded", "failed", "dies"] if last else ["retrying", "retrying", "retrying", "dies", "succeeded"]
+    outcomes += ["continued"] if draw(st.integers(0, 3)) == 0 else []
     outcome = draw(st.sampled_from(outcomes))
     if outcome == "succeeded":
         said.append(execution.succeeded(second + 5))
+    elif outcome == "continued":
+        said.append(execution.continued(second + 5))
     elif outcome == "failed":
         said.append(execution.failed(second + 5))
     elif outcome == "retrying":

@@ -7,6 +7,7 @@ from typing import Any
 
 from jobtape.schemas.events import (
     Cancelled,
+    Continued,
     Deferred,
     Failed,
     JobEvent,
@@ -15,6 +16,7 @@ from jobtape.schemas.events import (
     Redriven,
     Released,
     Retrying,
+    Signalled,
     Started,
     Submitted,
     Succeeded,
@@ -25,6 +27,7 @@ STATES = {
     "started": "running",
     "progressed": "running",
     "retrying": "retrying",
+    "continued": "held",
     "deferred": "scheduled",
     "succeeded": "succeeded",
     "failed": "failed",
@@ -50,8 +53,12 @@ def _counts(before: Tape, accepted: Tape, event: JobEvent) -> bool:
     run = _of_run(before, number)
     if isinstance(event, Redriven | Released):  # no job here has gates, so none holds an ordering key
         return not run
+    if any(isinstance(other, Continued) for other in _of_run(accepted, number)):
+        return _counts_among_follow_ups(_of_run(accepted, number), event)
     if any(_closes_run(run[:i], other) for i, other in enumerate(run)):
         return False
+    if isinstance(event, Signalled):
+        return _is_first_signal(_of_run(accepted, number), event)
     if isinstance(event, Placed | Deferred):
         if _attempt_closed(run, event.data.attempt):
             return False
@@ -63,9 +70,23 @@ def _counts(before: Tape, accepted: Tape, event: JobEvent) -> bool:
         return True
     if _attempt_closed(run, event.data.attempt):
         return False
-    if isinstance(event, Retrying | Failed):
+    if isinstance(event, Retrying | Failed | Continued):
         return True
+    assert isinstance(event, Started | Progressed)
     return _is_news(_of_run(accepted, number), event)
+
+
+def _counts_among_follow_ups(accepted: Tape, event: JobEvent) -> bool:
+    """``accepted``: of a run whose handler has named follow-ups. Only the projector ends it, or a cancellation."""
+    if any(isinstance(other, Succeeded | Failed | Cancelled) for other in accepted):
+        return False
+    if isinstance(event, Signalled):
+        return _is_first_signal(accepted, event)
+    return isinstance(event, Cancelled) or (isinstance(event, Succeeded | Failed) and event.data.execution == "flow")
+
+
+def _is_first_signal(accepted: Tape, event: Signalled) -> bool:
+    return all(other.data.signal != event.data.signal for other in accepted if isinstance(other, Signalled))
 
 
 def _of_run(tape: Tape, number: int) -> Tape:
@@ -93,7 +114,8 @@ def _moving(run: Tape) -> list[JobEvent]:
         working = isinstance(last, Started | Progressed) and last.data.attempt == event.data.attempt
         if isinstance(event, Placed) and working and last.data.execution != event.data.lost_execution:  # type: ignore[union-attr]
             continue
-        said.append(event)
+        if not isinstance(event, Signalled):
+            said.append(event)
     return said
 
 
@@ -107,7 +129,7 @@ def _closes_run(before: Tape, event: JobEvent) -> bool:
 def _attempt_closed(run: Tape, attempt: int) -> bool:
     own_retry = any(isinstance(other, Retrying) and other.data.attempt == attempt for other in run)
     return own_retry or any(
-        other.data.attempt > attempt for other in run if not isinstance(other, Redriven | Cancelled)
+        other.data.attempt > attempt for other in run if not isinstance(other, Redriven | Cancelled | Signalled)
     )
 
 
@@ -139,10 +161,19 @@ def status(tape: Tape) -> dict[str, Any]:
     present = [event for event in lived if event.data.run == run]
     said = _moving(present)
     last = said[-1] if said else orders[0]
-    attempt = max((e.data.attempt for e in present if not isinstance(e, Redriven | Cancelled)), default=1)
+    attempt = max((e.data.attempt for e in present if not isinstance(e, Redriven | Cancelled | Signalled)), default=1)
+    follow_ups = next((event.data.follow_ups for event in present if isinstance(event, Continued)), None)
     retries = [event for event in present if isinstance(event, Retrying)]
     end = last if isinstance(last, Succeeded | Failed | Cancelled) else None
-    error = end if isinstance(end, Failed) else None if isinstance(end, Succeeded) else retries[-1] if retries else None
+    error = (
+        end
+        if isinstance(end, Failed)
+        else None
+        if isinstance(end, Succeeded) or follow_ups
+        else retries[-1]
+        if retries
+        else None
+    )
     return {
         "state": STATES.get(last.name, "queued"),
         "run": run,
@@ -155,10 +186,16 @@ def status(tape: Tape) -> dict[str, Any]:
         "error": error.data.error if error else None,
         "reason": _reason(said),
         "duplicate_of": end.data.duplicate_of if isinstance(end, Cancelled) else None,
+        "follow_ups": follow_ups,
+        "signals": {e.data.signal: _signal(e) for e in present if isinstance(e, Signalled)} or None,
         "finished_at": end.time if end else None,
         "cursor": counted(tape)[-1],
         **_work(present),
     }
+
+
+def _signal(event: Signalled) -> dict[str, Any]:
+    return {"payload": event.data.payload, "timed_out": event.data.timed_out, "event": event.id}
 
 
 def _reason(said: Tape) -> str | None:
@@ -167,7 +204,9 @@ def _reason(said: Tape) -> str | None:
     before: JobEvent | None = None
     for event in said:
         if isinstance(event, Retrying | Failed | Deferred | Cancelled):
-            reason = event.data.reason or reason
+            reason = event.data.reason or (None if reason == "follow_ups" else reason)
+        elif isinstance(event, Continued):
+            reason = "follow_ups"
         elif isinstance(event, Succeeded) or (
             isinstance(before, Deferred) and isinstance(event, Placed | Started | Progressed)
         ):
@@ -178,6 +217,9 @@ def _reason(said: Tape) -> str | None:
 
 def _work(present: Tape) -> dict[str, Any]:
     """The expected fields of the newest execution."""
+    for event in present:
+        if isinstance(event, Continued):
+            return {"execution": event.data.execution, "progress_n": 0}
     said = [event for event in present if isinstance(event, Started | Progressed)]
     deferred = [i for i, event in enumerate(present) if isinstance(event, Deferred)]
     if not said or (deferred and deferred[-1] > present.index(said[-1])):

@@ -61,7 +61,7 @@ _common: dict[str, st.SearchStrategy[Any]] = {
     "run": _small,
     "attempt": _small,
 }
-_executions = st.sampled_from("abc")
+_executions = st.sampled_from(["a", "b", "c", events.FLOW_EXECUTION])
 _defer_reasons = st.sampled_from(["unknown_type", "queue_full", "expired", "maxlen"])
 _own: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "submitted": {"order": orders},
@@ -71,6 +71,18 @@ _own: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "n": _small,
         "fraction": st.floats(0, 1),
         "message": st.none() | text,
+    },
+    "continued": {
+        "execution": _executions,
+        "worker": text,
+        "started_at": times,
+        "duration": st.floats(0, 1e9),
+        "follow_ups": st.dictionaries(text, plain_json, max_size=2),
+    },
+    "signalled": {
+        "signal": st.sampled_from(["approved", "paid"]),
+        "payload": st.none() | st.dictionaries(text, plain_json, max_size=2),
+        "timed_out": st.booleans(),
     },
     "retrying": {
         "execution": _executions,

@@ -14,7 +14,11 @@ TAPE: list[JobEvent] = [events.decode(line) for line in VERSION_1]
 
 def test_sample_has_every_event_in_version_1() -> None:
     written = [plainjson.loads(line) for line in VERSION_1]
-    assert {raw["type"].removeprefix(events.TYPE_PREFIX) for raw in written} == set(EVENT_NAMES) - {"released"}
+    assert {raw["type"].removeprefix(events.TYPE_PREFIX) for raw in written} == set(EVENT_NAMES) - {
+        "released",
+        "continued",
+        "signalled",
+    }
     assert {raw["schemaversion"] for raw in written} == {1}
     assert not any("payload_version" in raw["data"].get("order", {}) for raw in written)
 

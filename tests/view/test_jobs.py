@@ -61,6 +61,9 @@ any_job = st.builds(
     flow=maybe(text),
     node=maybe(text),
     item=maybe(counters),
+    depth=counters,
+    follow_ups=maybe(st.dictionaries(text, plain, max_size=3)),
+    signals=maybe(st.dictionaries(text, plain, max_size=3)),
     cursor=counters,
 )
 

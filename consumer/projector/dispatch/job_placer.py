@@ -131,7 +131,7 @@ class JobPlacer:
         assert job.gates is not None
         if job.gates.rule:  # a pause may have ended
             self._read_at = 0.0
-        elif job.state is JobState.HELD and len(self._recent) < RECENT and _is_small(job.payload):
+        elif job.state is JobState.HELD and not job.follows and len(self._recent) < RECENT and _is_small(job.payload):
             self._recent[job.id] = job
 
     async def run(self) -> None:

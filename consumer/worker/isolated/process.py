@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from jobtape.consumer.outcome import Failure, Outcome, Success, crashed, timed_out
+from jobtape.consumer.outcome import Continuation, Failure, Outcome, Success, crashed, timed_out
 from jobtape.consumer.worker.isolated.submitting import submit_for_child
 from jobtape.consumer.worker.isolated.wire import Message, pack, receive
 from jobtape.process import running
@@ -26,7 +26,7 @@ LAST_MESSAGES: Final = 1.0
 JOBS_PER_PROCESS: Final = 100
 """After so many jobs a process is replaced, so that memory that handlers leak is freed."""
 _STOP_ROUNDS: Final = 5
-_CONTEXT: Final = ("job_id", "job_type", "run", "attempt", "correlation_id", "event_id", "fence")
+_CONTEXT: Final = ("job_id", "job_type", "run", "attempt", "correlation_id", "event_id", "fence", "depth")
 
 
 class ProcessNotStarted(Exception):
@@ -211,6 +211,8 @@ def _descendants(pid: int) -> Iterator[int]:
 def _outcome(answer: Message) -> Outcome:
     if "result" in answer:
         return Success(answer["result"])
+    if "then" in answer:
+        return Continuation(answer["then"])
     return Failure(answer["reason"], ErrorInfo(**answer["error"]), answer["retry_after"])
 
 

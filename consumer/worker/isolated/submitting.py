@@ -18,8 +18,8 @@ from jobtape.consumer.worker.isolated.wire import ChildWire, Message
 from jobtape.process import running
 from jobtape.schemas import errors
 from jobtape.schemas.errors import JobtapeError
-from jobtape.schemas.job import Job
-from jobtape.schemas.submission import Submission, read_submission
+from jobtape.schemas.job import FlowNode, Job
+from jobtape.schemas.submission import Spawned, Submission, read_submission
 
 _JOB: Final[TypeAdapter[Job]] = TypeAdapter(Job)
 
@@ -39,12 +39,24 @@ class WorkerInstallation(running.Installation):
         """Return False: no event loop of this process has the connection."""
         return False
 
-    async def submit(self, submission: Submission, idempotency_key: str | None, causation_id: str | None) -> Job:
+    async def submit(
+        self,
+        submission: Submission,
+        idempotency_key: str | None,
+        causation_id: str | None,
+        spawned: Spawned | None = None,
+    ) -> Job:
         """Submit a job. When this is cancelled, the worker submits it nevertheless."""
-        return await asyncio.wrap_future(self._send(submission, idempotency_key, causation_id))
+        return await asyncio.wrap_future(self._send(submission, idempotency_key, causation_id, spawned))
 
-    def submit_sync(self, submission: Submission, idempotency_key: str | None, causation_id: str | None) -> Job:
-        return self._send(submission, idempotency_key, causation_id).result()
+    def submit_sync(
+        self,
+        submission: Submission,
+        idempotency_key: str | None,
+        causation_id: str | None,
+        spawned: Spawned | None = None,
+    ) -> Job:
+        return self._send(submission, idempotency_key, causation_id, spawned).result()
 
     def on_answer(self, message: Message) -> None:
         """Take the worker's answer to a submission."""
@@ -57,14 +69,18 @@ class WorkerInstallation(running.Installation):
         else:
             answer.set_exception(_error(message["error"], message["text"]))
 
-    def _send(self, submission: Submission, key: str | None, causation_id: str | None) -> "Future[Job]":
+    def _send(
+        self, submission: Submission, key: str | None, causation_id: str | None, spawned: Spawned | None
+    ) -> "Future[Job]":
         body = submission.model_dump(mode="json")
+        child = None if spawned is None else {"id": spawned.id, "flow": spawned.flow.model_dump(mode="json")}
         answer: Future[Job] = Future()
         with self._lock:
             number = next(self._numbers)
             self._answers[number] = answer
         try:
-            self._wire.send({"submit": number, "submission": body, "key": key, "causation": causation_id})
+            message = {"submit": number, "submission": body, "key": key, "causation": causation_id, "spawned": child}
+            self._wire.send(message)
         except (TypeError, ValueError) as error:
             del self._answers[number]
             raise JobtapeError(f"nothing was submitted: {error}") from None
@@ -77,7 +93,9 @@ async def submit_for_child(message: Message) -> Message:
     try:
         submission = read_submission(message["submission"], Submission)
         installation = running.installation_for(submission.type)
-        job = await installation.submit(submission, message["key"], message["causation"])
+        child = message["spawned"]
+        spawned = None if child is None else Spawned(child["id"], FlowNode.model_validate(child["flow"]))
+        job = await installation.submit(submission, message["key"], message["causation"], spawned)
     except JobtapeError as error:
         return {"submitted": number, "error": type(error).__name__, "text": str(error)}
     return {"submitted": number, "job": _JOB.dump_python(job, mode="json")}

@@ -13,9 +13,10 @@ from jobtape.cli.parts.start import job_types_of, settings_with, topology_of, un
 from jobtape.consumer.worker.worker import Worker
 from jobtape.jobs import JobType
 from jobtape.process import running
+from jobtape.producer.service.submission.order_check import recorder
 from jobtape.producer.service.submission.submitter import Submitter
 from jobtape.schemas.job import Job
-from jobtape.schemas.submission import Submission
+from jobtape.schemas.submission import Spawned, Submission
 from jobtape.settings import Settings
 
 
@@ -43,6 +44,7 @@ def run_worker(**options: str | None) -> None:
             unknown_type_timeout=settings.unknown_type_timeout,
             name=process_name(),
             modules=settings.jobs,
+            record=recorder(job_types, settings.limits, settings.max_result),
         )
         made.append(worker)
         return worker
@@ -78,9 +80,15 @@ class _SubmitterOnFirstUse:
         self._started = False
         self.close = self._submitter.close
 
-    async def submit(self, submission: Submission, idempotency_key: str | None, causation_id: str | None) -> Job:
+    async def submit(
+        self,
+        submission: Submission,
+        idempotency_key: str | None,
+        causation_id: str | None,
+        spawned: Spawned | None = None,
+    ) -> Job:
         """Submit a job as ``Submitter.submit`` does."""
         if not self._started:
             self._started = True
             await self._submitter.start()
-        return await self._submitter.submit(submission, idempotency_key, causation_id)
+        return await self._submitter.submit(submission, idempotency_key, causation_id, spawned)

@@ -1,14 +1,16 @@
 """Checks a submission against the job types and limits of this installation, and makes its order."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from jobtape.producer.service.errors import PayloadTooLarge
+from jobtape.producer.service.ids import utc_now
 from jobtape.producer.service.limits import Limits
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import PayloadInvalid, SubmissionInvalid, UnknownJobType
 from jobtape.schemas.flows.flow import FLOW, Fork, RecordedFlow
+from jobtape.schemas.flows.follow_ups import recorded_follow_ups
 from jobtape.schemas.flows.recording import OrderOf, forked_flow, recorded_flow
 from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import LONGEST_DELAY, Job, Order
@@ -34,6 +36,33 @@ def order_for(submission: Submission, job_types: Mapping[str, JobTypeSpec], limi
     if submission.type == FLOW:
         return _flow_order(submission, job_types, limits, now, depth=1)
     return _order(submission, job_types, limits, now, whole=True)
+
+
+def recorder(
+    job_types: Mapping[str, JobTypeSpec], limits: Limits, most: int
+) -> Callable[[dict[str, Any], Order], dict[str, Any]]:
+    """Return what a worker of these job types records follow-ups with: ``follow_ups_for`` at the time of the call."""
+    return lambda body, order: follow_ups_for(body, order, job_types, limits, most, utc_now())
+
+
+def follow_ups_for(
+    body: dict[str, Any], order: Order, job_types: Mapping[str, JobTypeSpec], limits: Limits, most: int, now: datetime
+) -> dict[str, Any]:
+    """Return what is recorded of the follow-ups that the handler of a job with this ``order`` names.
+
+    ``body``: that of ``FollowUps``. ``most``: bytes of JSON that they may have. ``now``: from when on timeouts count.
+    Raises PayloadInvalid, with every fault, and PayloadTooLarge.
+    """
+    _check_storable(body)
+    flow = recorded_follow_ups(body, order, job_types, _order_of(job_types, limits, now, depth=1), now)
+    recorded = flow.model_dump(mode="json", exclude_defaults=True)
+    _check_storable(recorded)
+    if (size := len(plainjson.dumps(recorded))) > most:
+        raise PayloadTooLarge(
+            f"the follow-ups have {size} bytes of JSON, {most} are allowed (JOBTAPE_MAX_RESULT): let one job submit "
+            "a flow, or store large payloads elsewhere and pass references"
+        )
+    return recorded
 
 
 def _order(
@@ -128,9 +157,14 @@ def _flow_order(
     )
 
 
+def check_payload(payload: dict[str, Any], limits: Limits) -> None:
+    """Raise PayloadInvalid for a payload that cannot be stored as JSON, and PayloadTooLarge."""
+    _check_storable(payload)
+    _check_size(payload, limits)
+
+
 def _accepted_payload(submission: Submission, job_type: JobTypeSpec, limits: Limits) -> dict[str, Any]:
-    _check_storable(submission.payload)
-    _check_size(submission.payload, limits)
+    check_payload(submission.payload, limits)
     accepted = job_type.accept(submission.payload)
     if accepted is not submission.payload:
         _check_size(accepted, limits)

@@ -18,11 +18,12 @@ from jobtape.producer.service.submission.order_check import order_for
 from jobtape.schemas.errors import SubmissionInvalid, TapeMissing
 from jobtape.schemas.events import JobEvent, Submitted, submitted
 from jobtape.schemas.fold import evolve, places_no_work
+from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import Job, Order
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.lanes import queues_of
 from jobtape.schemas.rules.rules import PAUSE
-from jobtape.schemas.submission import Submission
+from jobtape.schemas.submission import Spawned, Submission
 from jobtape.schemas.timeouts import check_timeouts
 from jobtape.schemas.topology import CANCEL_KEY, Topology, work_key
 
@@ -82,11 +83,16 @@ class Submitter:
         await self.watch.close()
 
     async def submit(
-        self, submission: Submission, idempotency_key: str | None = None, causation_id: str | None = None
+        self,
+        submission: Submission,
+        idempotency_key: str | None = None,
+        causation_id: str | None = None,
+        spawned: Spawned | None = None,
     ) -> Job:
         """Submit a job. When this returns, the job is on the tape, and on its queue unless it is due later.
 
-        ``causation_id``: the id of the event that the submission answers. Raises UnknownJobType, PayloadInvalid,
+        ``causation_id``: the id of the event that the submission answers. ``spawned``: of a job that a handler spawns:
+        which one it is; submitted twice, it is one job. Raises UnknownJobType, PayloadInvalid,
         PayloadTooLarge and SubmissionInvalid before anything is published, TapeMissing when there is no tape,
         BrokerUnavailable when no confirm came in time and it is not known whether the job was accepted, and QueueFull,
         which is a BrokerUnavailable. An ``idempotency_key`` is refused, because it needs the database.
@@ -97,7 +103,12 @@ class Submitter:
                 "jobtape.Client or jobtape.SyncClient, under Options(idempotency_key=...)"
             )
             raise SubmissionInvalid(message, [{"loc": ("idempotency_key",), "msg": message}])
-        return await self.submit_order(self.order(submission), causation_id=causation_id)
+        order = self.order(submission)
+        if spawned is None:
+            return await self.submit_order(order, causation_id=causation_id)
+        # With gates its work is placed once, however often it is submitted.
+        order = order.model_copy(update={"flow": spawned.flow, "gates": order.gates or Gates()})
+        return await self.submit_order(order, spawned.id, causation_id=causation_id)
 
     def order(self, submission: Submission) -> Order:
         """Return the order that a submission becomes. Raises what ``order_for`` raises.

@@ -6,6 +6,7 @@ from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import PayloadInvalid
 from jobtape.schemas.flows.flow import FLOW, MAX_ITEMS, RecordedNode
+from jobtape.schemas.flows.follow_ups import CONTINUATION
 from jobtape.schemas.flows.references import NotFound, Reference
 from jobtape.schemas.flows.state import FlowState
 from jobtape.schemas.gates import Gates
@@ -84,9 +85,26 @@ class Payloads:
         labels = {**(flow.job.labels or {}), **node.order.labels}
         try:
             declared = DeclaredGates.read(node.order.type, node.declared_gates)
-            return declared.gates(payload, labels, node.ordering_key) or Gates()
+            gates = declared.gates(payload, labels, node.ordering_key) or Gates()
         except PayloadInvalid as error:
             raise PayloadFault(str(error)) from None
+        own = flow.job.gates
+        if own is not None and own.ordering_key is not None and gates.ordering_key == own.ordering_key:
+            raise PayloadFault(
+                f"it has the ordering key {own.ordering_key!r} of the job that it follows, which keeps the key until "
+                "its follow-ups have ended: give it another key"
+            )
+        return gates
+
+    async def continuation(self, flow: FlowState) -> Job | None:
+        """Return the job whose outcome becomes that of the job that it follows; None if it has none.
+
+        Raises ViewUnavailable.
+        """
+        known = flow.job_of(CONTINUATION, None)
+        if known is None:
+            return None
+        return (await self._active.call(self._active.store.jobs, [known.id])).get(known.id)
 
     async def taken(self, flow: FlowState, name: str) -> dict[int | None, Job]:
         """Return the jobs whose results the node takes from the flow that was forked, by item.
@@ -108,7 +126,7 @@ class Payloads:
         """
         found: dict[str, Any] = {}
         room = self._most
-        last = {name: flow.job_of(name, None) for name in flow.recorded.graph.last}
+        last = {name: flow.job_of(name, None) for name in flow.recorded.graph.last if name in flow.recorded.nodes}
         known = [job.id for job in last.values() if job is not None and job.state is JobState.SUCCEEDED]
         jobs = await self._active.call(self._active.store.jobs, known)
         for name, job in last.items():
@@ -123,6 +141,12 @@ class Payloads:
         """Return the result of a node, None if it has not succeeded; of a mapped one the list of its results, None if
         it had no items to map.
         """
+        if name in flow.recorded.signals:
+            return (flow.job.signals or {}).get(name, {}).get("payload")
+        if flow.follows:
+            own = flow.job_of(name, None)
+            jobs = {} if own is None else await self._active.call(self._active.store.jobs, [own.id])
+            return next((job.result for job in jobs.values() if job.state is JobState.SUCCEEDED), None)
         # A single result may be larger than a payload: mostly only a part of it is needed.
         mapped = flow.recorded.nodes[name].map is not None
         most = self._most if mapped else 2**62

@@ -12,10 +12,10 @@ A mapped node is expanded a page at a time. Its jobs tell how far that has come.
 import asyncio
 import logging
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pydantic import ValidationError
 
@@ -23,9 +23,9 @@ from jobtape.broker.tasks import run_all, wait_for_stop
 from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.consumer.projector.dispatch.flows.payloads import PayloadFault, Payloads
 from jobtape.schemas import ids
-from jobtape.schemas.events import Started, submitted
+from jobtape.schemas.events import Failed, Reason, Succeeded, submitted
 from jobtape.schemas.flows import outcomes
-from jobtape.schemas.flows.flow import FLOW, Fork, RecordedNode, child_id, child_order
+from jobtape.schemas.flows.flow import FLOW, Fork, RecordedNode, child_id, child_order, follow_up_id
 from jobtape.schemas.flows.graph import Decision
 from jobtape.schemas.flows.state import Expansion, FlowJob, FlowState
 from jobtape.schemas.gates import Gates
@@ -42,6 +42,7 @@ AT_ONCE: Final = 32
 """Flows that are looked at together."""
 REPORT_EVERY: Final = 1.0
 """Seconds between two events with the progress of a flow."""
+REMEMBERED: Final = 10_000
 LONGEST_WAIT: Final = 60.0
 """Seconds until the clock is read again. It may be set."""
 
@@ -59,28 +60,36 @@ class FlowRunner:
         self._later: dict[str, float] = {}
         """Flows that are looked at again at that time, in seconds since 1970."""
         self._reported: dict[str, float] = {}
+        self._without: OrderedDict[str, None] = OrderedDict()
+        """Jobs without follow-ups, of which other jobs are known that their handlers have spawned."""
         self._changed = asyncio.Event()
 
     def notify(self, batch: FoldedBatch) -> None:
         """Take over what the fold has committed."""
         for job in batch.jobs:
-            is_flow = job.gates is not None and job.gates.flow
-            # A flow within a flow is of interest to both.
-            for flow_id in (job.id if is_flow else None, job.flow):
-                if flow_id is None:
-                    continue
-                if (loading := self._loading.get(flow_id)) is not None:
-                    loading.append(job)
-                elif (flow := self._flows.get(flow_id)) is not None:
-                    _take_over(flow, job)
-                self._changed_flows.add(flow_id)
-                self._changed.set()
+            if _is_flow(job) or job.id in self._flows:
+                self._without.pop(job.id, None)
+                self._note(job.id, job)
+            if job.flow is not None and job.flow not in self._without:
+                self._note(job.flow, job)
+
+    def _note(self, flow_id: str, job: Job) -> None:
+        if (loading := self._loading.get(flow_id)) is not None:
+            loading.append(job)
+        elif (flow := self._flows.get(flow_id)) is not None:
+            if flow.follows and job.id == flow_id and job.run != flow.job.run:  # its next run has none yet
+                del self._flows[flow_id]
+            else:
+                _take_over(flow, job)
+        self._changed_flows.add(flow_id)
+        self._changed.set()
 
     async def run(self) -> None:
         """Run until cancelled. Raises ViewUnavailable, BrokerUnavailable and TapeMissing."""
         self._flows.clear()
         self._later.clear()
         self._reported.clear()
+        self._without.clear()
         await self._active.catch_up()
         self._changed_flows |= await self._active.call(self._active.store.flows.unfinished)
         while True:
@@ -117,6 +126,7 @@ class FlowRunner:
         if not flow.started:
             flow.started = True
             await self._active.publish(outcomes.started(flow.job, **self._stamp()))
+        await self._time_out_signals(flow)
         decision = flow.decide()
         if decision.stopped:
             await self._cancel(flow, [job for _, job in flow.each_open()])
@@ -128,6 +138,18 @@ class FlowRunner:
             self._changed_flows.add(flow_id)
         await self._report(flow, decision)
 
+    async def _time_out_signals(self, flow: FlowState) -> None:
+        now = datetime.now(UTC)
+        for name, ends_at in flow.awaited().items():
+            if ends_at is None or name in flow.timing_out:
+                continue
+            if ends_at > now:
+                at = ends_at.timestamp()
+                self._later[flow.job.id] = min(at, self._later.get(flow.job.id, at))
+                continue
+            flow.timing_out.add(name)
+            await self._active.publish(outcomes.timed_out(flow.job, name, **self._stamp()))
+
     async def _load(self, flow_id: str) -> FlowState | None:
         """Read a flow from the view; None if there is none, or if nothing follows from it any more."""
         self._loading[flow_id] = []
@@ -136,11 +158,20 @@ class FlowRunner:
             job = await self._active.call(self._active.store.job, flow_id)
         finally:
             missed = self._loading.pop(flow_id)
-        if job is None or job.submitted_at is None or job.gates is None or not job.gates.flow:
+        job = next((each for each in reversed(missed) if each.id == flow_id), job)
+        if job is None or job.submitted_at is None or not _is_flow(job):
+            if job is not None:
+                await self._cancel_earlier(job, jobs)
+                if job.run == 1:
+                    self._without[job.id] = None
+                if len(self._without) > REMEMBERED:
+                    self._without.popitem(last=False)
             return None
         flow = FlowState(job, jobs)
         for each in missed:
             _take_over(flow, each)
+        if flow.follows:
+            await self._cancel_earlier(job, jobs)
         self._flows[flow_id] = flow
         return flow
 
@@ -153,6 +184,15 @@ class FlowRunner:
         if not left:
             self._flows.pop(flow.job.id, None)
             self._reported.pop(flow.job.id, None)
+
+    async def _cancel_earlier(self, job: Job, jobs: Iterable[FlowJob]) -> None:
+        """Cancel what the follow-ups of earlier runs have left: the job was cancelled, and redriven before that."""
+        for each in jobs:
+            left = each.state not in FINAL and each.run == 1 and not each.imported
+            if left and any(each.id == follow_up_id(job.id, run, each.node) for run in range(1, job.run)):
+                found = await self._active.call(self._active.store.job, each.id)
+                if found is not None:
+                    await self._active.publish(cancelled(found, **self._stamp()), (CANCEL_KEY,))
 
     async def _cancel(self, flow: FlowState, jobs: Iterable[FlowJob]) -> None:
         new = [job for job in jobs if job.id not in flow.cancelling]
@@ -210,7 +250,7 @@ class FlowRunner:
         if known is None:
             await self._submit(flow, name, node, item, payload, gates)
             return
-        event = redriven(_run_of(flow, known), causation_id=_run_began(flow), **self._stamp())
+        event = redriven(_run_of(flow, known), causation_id=outcomes.began(flow.job), **self._stamp())
         flow.put(_in_next_run(known, flow))
         await self._active.publish(event)
 
@@ -227,13 +267,13 @@ class FlowRunner:
             payload = {**payload, "fork": Fork(flow=old.id, as_of=fork.as_of, taken=number).model_dump(mode="json")}
         else:
             # Before its submission, as that of a job that fails.
-            event = outcomes.taken(flow.job, child_id(flow.job.id, name, item), old, **self._stamp())
+            event = outcomes.taken(flow.job, child_id(flow.job, name, item), old, **self._stamp())
             await self._active.publish(event)
         await self._submit(flow, name, node, item, payload, self._payloads.gates(flow, node, payload))
 
     async def _fail(self, flow: FlowState, name: str, node: RecordedNode, item: int | None, why: str) -> None:
         """Submit a job that has failed, because it has no payload, or fail its next run."""
-        job_id, known = child_id(flow.job.id, name, item), flow.job_of(name, item)
+        job_id, known = child_id(flow.job, name, item), flow.job_of(name, item)
         run = 1 if known is None else known.run + 1
         # Before its submission: a job whose run has ended is not held when its order arrives.
         await self._active.publish(
@@ -248,10 +288,10 @@ class FlowRunner:
     async def _submit(
         self, flow: FlowState, name: str, node: RecordedNode, item: int | None, payload: dict[str, Any], gates: Gates
     ) -> None:
-        job_id = child_id(flow.job.id, name, item)
+        job_id = child_id(flow.job, name, item)
         order = child_order(flow.job, name, node, item, payload).model_copy(update={"gates": gates})
         flow.put(FlowJob(job_id, name, item, JobState.HELD, 1, None, -1))  # until the fold has it
-        event = submitted(job_id, order, causation_id=_run_began(flow), **self._stamp())
+        event = submitted(job_id, order, causation_id=outcomes.began(flow.job), **self._stamp())
         await self._active.publish(event)
 
     async def _report(self, flow: FlowState, decision: Decision) -> None:
@@ -263,7 +303,7 @@ class FlowRunner:
                 flow.outcome_published = True
                 await self._active.publish(await self._outcome(flow, decision))
             return
-        if ended <= flow.reported:
+        if ended <= flow.reported or flow.follows:
             return
         now = time.time()
         if (at := self._reported.get(job.id, 0.0) + REPORT_EVERY) > now:
@@ -272,7 +312,12 @@ class FlowRunner:
         flow.reported, self._reported[job.id] = ended, now
         await self._active.publish(outcomes.progressed(job, ended, total, **self._stamp()))
 
-    async def _outcome(self, flow: FlowState, decision: Decision) -> Any:
+    async def _outcome(self, flow: FlowState, decision: Decision) -> Succeeded | Failed:
+        if flow.follows and (job := await self._payloads.continuation(flow)) is not None and job.final:
+            if job.state is JobState.SUCCEEDED:
+                return outcomes.succeeded(flow.job, job.result, **self._stamp())
+            if job.state is JobState.FAILED and job.error is not None:
+                return outcomes.failed_like(flow.job, job.error, cast("Reason", job.reason), **self._stamp())
         if decision.unhandled:
             counts = {name: (flow.failures(name), flow.items.get(name)) for name in decision.unhandled}
             return outcomes.failed(flow.job, counts, **self._stamp())
@@ -281,6 +326,11 @@ class FlowRunner:
 
     def _stamp(self) -> dict[str, Any]:
         return {"source": self._active.topology.source, "time": datetime.now(UTC)}
+
+
+def _is_flow(job: Job) -> bool:
+    """Return whether the job is a flow or has follow-ups."""
+    return job.follow_ups is not None or (job.gates is not None and job.gates.flow)
 
 
 def _take_over(flow: FlowState, job: Job) -> None:
@@ -292,11 +342,6 @@ def _take_over(flow: FlowState, job: Job) -> None:
 
 def _run_of(flow: FlowState, job: FlowJob) -> JobRun:
     return JobRun(job.id, flow.recorded.nodes[job.node].order.type, job.run, 1, flow.job.correlation_id)
-
-
-def _run_began(flow: FlowState) -> str:
-    """Return the id of the event with which the current run of the flow began."""
-    return ids.attempt_event_id(flow.job.id, flow.job.run, 1, Started.name, outcomes.EXECUTION)
 
 
 def _in_next_run(job: FlowJob, flow: FlowState) -> FlowJob:
