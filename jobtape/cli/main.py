@@ -38,6 +38,7 @@ USE = "Submit and follow jobs"
 app.command(rich_help_panel=USE)(jobs.submit)
 app.command(rich_help_panel=USE)(jobs.status)
 app.command(rich_help_panel=USE)(bulk.cancel)
+app.command(rich_help_panel=USE)(jobs.signal)
 app.command(rich_help_panel=USE)(jobs.release)
 app.command(rich_help_panel=USE)(rules.pause)
 app.command(rich_help_panel=USE)(rules.resume)

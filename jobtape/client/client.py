@@ -13,6 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Generic, Unpack
+from urllib.parse import quote
 from uuid import uuid4
 
 from jobtape.client.errors import JobNotSucceeded, NoAnswer, NotConfirmed, NotInTime, Unavailable
@@ -209,6 +210,19 @@ class Client:
         Raises NotFound, and Conflict when the job has ended.
         """
         return job_of((await self.request("POST", f"{job_path(job)}/cancel")).content)
+
+    async def signal(
+        self, job: JobRef, name: str, payload: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
+    ) -> Job:
+        """Send a signal to a job, also before it waits for it, and return the job.
+
+        Raises NotFound, and Conflict when another signal with this name came first, its time was over, or the run has
+        ended. A retry never makes a second signal; repeat the call under the same ``idempotency_key`` after ApiError.
+        """
+        key = idempotency_key or uuid4().hex
+        path = f"{job_path(job)}/signals/{quote(name, safe='')}"
+        content = json_of({"payload": dict(payload or {})})
+        return job_of((await self.request("POST", path, content=content, headers=submission_headers(key))).content)
 
     async def release(self, job: JobRef) -> Job:
         """Let a failed job give up its ordering key, and return it. Raises NotFound, and Conflict for an open job."""

@@ -15,7 +15,7 @@ from jobtape.producer.http.direct_routes import DirectRoutes
 from jobtape.producer.http.middleware import HeadAsGet, HideTracebacks
 from jobtape.producer.http.problems import ProblemDetails
 from jobtape.producer.http.routes.events import events, replays, subscriptions, webhooks
-from jobtape.producer.http.routes.jobs import bulk, flows, jobs, submit
+from jobtape.producer.http.routes.jobs import bulk, flows, jobs, signals, submit
 from jobtape.producer.http.routes.operations import dashboard as dashboard_routes
 from jobtape.producer.http.routes.operations import dead_letters, health, statistics, workers
 from jobtape.producer.http.routes.rules import rules, schedules
@@ -35,6 +35,7 @@ UNDERIVED_MODELS: Final = (
     bulk.CancelBody,
     flows.ForkBody,
     FlowSubmission,
+    signals.SignalIn,
     ReplayRequest,
     rules.LimitBody,
     schedules.BackfillBody,
@@ -70,7 +71,7 @@ EXPOSED_HEADERS: Final = (
 """Response headers that such pages may read, also those that a proxy may add."""
 
 MODULES: Final = (
-    *(submit, jobs, events, flows, bulk, replays),
+    *(submit, jobs, signals, events, flows, bulk, replays),
     *(rules, schedules, dead_letters, workers, subscriptions, webhooks, statistics, health),
 )
 """The routes that need the key, if there is one."""

@@ -20,6 +20,13 @@ POLL_AFTER: Final = 1
 """Seconds that a client should wait before it polls a job that was just accepted or changed."""
 
 
+class SignalOut(BaseModel):
+    """A signal of a job. ``payload`` is null if its time was over before it came: then it is ``timed_out``."""
+
+    payload: dict[str, Any] | None
+    timed_out: bool
+
+
 class JobOut(BaseModel):
     """A job and its current status."""
 
@@ -36,8 +43,9 @@ class JobOut(BaseModel):
     )
     failure: str | None = Field(description="The id of the group of `error`: see `GET /failures`.")
     reason: str | None = Field(
-        description="Why the last attempt failed (`error`, `timeout`, …), the work was deferred (`queue_full`, …), or "
-        "the job was cancelled without a request (`duplicate`, `replaced`, `debounced`)."
+        description="Why the last attempt failed (`error`, `timeout`, …), the work was deferred (`queue_full`, …), the "
+        "job waits for its follow-ups (`follow_ups`), or was cancelled without a request (`duplicate`, `replaced`, "
+        "`debounced`)."
     )
     duplicate_of: str | None = Field(
         description="Of a job that was cancelled because of its unique or debounce key: the job that runs instead."
@@ -48,7 +56,8 @@ class JobOut(BaseModel):
     labels: dict[str, str] | None = Field(description="The labels of the submission. Lists can be filtered by them.")
     ordering_key: str | None = Field(description="Jobs with the same key run one after the other.")
     waits_for: list[str] = Field(
-        description="Of a `held` job: its keys and limits, of which one is not free, or whose time has not come."
+        description="Of a `held` job: its keys and limits, of which one is not free, or whose time has not come. Or "
+        "its signals and follow-ups."
     )
     holds_key: bool = Field(description="Whether the job has failed and keeps its ordering key until it is released.")
     run: int = Field(description="Starts at 1. Each redrive adds 1.")
@@ -60,9 +69,13 @@ class JobOut(BaseModel):
     finished_at: datetime | None = Field(description="When the run ended. Null while it is open.")
     correlation_id: str | None = Field(description="An id of yours for everything that belongs together.")
     reply_to: str | None = Field(description="The final event is also published with the key `reply.<reply_to>`.")
-    flow: str | None = Field(description="The flow that the job belongs to.")
-    node: str | None = Field(description="The name of its node in the flow.")
+    flow: str | None = Field(description="The flow that the job belongs to, or the job that it follows.")
+    node: str | None = Field(description="The name of its node there.")
     item: int | None = Field(description="Of a mapped node: which item the job is for, from 0.")
+    follow_up_jobs: int | None = Field(
+        description="How many jobs follow it in this run, if its handler has named some: see `GET /jobs/{id}/nodes`."
+    )
+    signals: dict[str, SignalOut] | None = Field(description="The signals that were sent to this run, by name.")
     imported: bool = Field(description="Whether its last event came from another tape. Redrive the job to run it here.")
     cursor: int | None = Field(description="The position of its last event on the tape; null until it is known.")
 
@@ -130,9 +143,24 @@ def job_out(job: Job) -> dict[str, Any]:
     values = {name: getattr(job, name, None) for name in _FIELDS}
     values["cursor"] = job.cursor or None
     values["ordering_key"] = None if job.gates is None else job.gates.ordering_key
-    values["waits_for"] = job.gates.texts() if job.gates is not None and job.state is JobState.HELD else []
+    values["waits_for"] = waits_for(job) if job.state is JobState.HELD else []
+    values["follow_up_jobs"] = None if job.follow_ups is None else len(job.follow_ups.get("nodes", {}))
+    values["signals"] = None if job.signals is None else {name: _signal(each) for name, each in job.signals.items()}
     values["holds_key"] = job.has_slots and job.final
     return values
+
+
+def _signal(signal: Mapping[str, Any]) -> dict[str, Any]:
+    return {"payload": signal["payload"], "timed_out": signal["timed_out"]}
+
+
+def waits_for(job: Job) -> list[str]:
+    """Return what a held job waits for, as texts for people."""
+    if job.follow_ups is None:
+        return [] if job.gates is None else job.gates.texts()
+    nodes, awaited = job.follow_ups.get("nodes", {}), job.follow_ups.get("signals", {})
+    signals = [f"signal {name}" for name in awaited if name not in (job.signals or {})]
+    return [*signals, "its follow-up" if len(nodes) == 1 else f"its {len(nodes)} follow-ups"]
 
 
 def event_out(row: HistoryRow) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from jobtape import Client
 from jobtape.broker.declare import remove_namespace
 from jobtape.view.store import Store
 from tests.broker.proxy import Proxy
-from tests.client.jobs import add, boom, period, steps
+from tests.client.jobs import add, answer, ask, boom, period, steps
 from tests.consumer.installation import Rig
 from tests.namespaces import some_topology
 from tests.producer.running_api import api, serve, settings_for
 
-JOBS = (add, period, boom, steps)
+JOBS = (add, period, boom, steps, ask, answer)
 
 
 @dataclass(frozen=True)

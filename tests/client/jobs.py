@@ -1,10 +1,11 @@
 """Job types of the client's tests."""
 
 from datetime import date, timedelta
+from typing import Any
 
 from pydantic import BaseModel
 
-from jobtape import Context, job
+from jobtape import Context, Signal, job, step
 
 
 class Period(BaseModel):
@@ -35,6 +36,18 @@ def boom(text: str) -> None:
 @job("steps")
 async def steps(ctx: Context, n: int) -> int:
     """Report the progress ``n`` times."""
-    for step in range(n):
-        ctx.progress(step / n, f"step {step}")
+    for number in range(n):
+        ctx.progress(number / n, f"step {number}")
     return n
+
+
+@job("ask")
+async def ask(ctx: Context, x: int) -> Any:
+    """Add, wait for the signal `approved`, and go on with both."""
+    return ctx.then(answer, {"sum": step(add, x, 1)}, wait=Signal("approved"))
+
+
+@job("answer")
+async def answer(results: dict[str, int], signal: dict[str, Any] | None) -> str:
+    """Return the sum and who approved it."""
+    return f"{results['sum']} by {'nobody' if signal is None else signal['by']}"

@@ -1,4 +1,4 @@
-"""``jobtape submit``, ``status``, ``release``, ``list``, ``events`` and ``watch``: use the REST API.
+"""``jobtape submit``, ``status``, ``signal``, ``release``, ``list``, ``events`` and ``watch``: use the REST API.
 
 Results go to stdout and everything else to stderr, so that scripts can read stdout. Each command returns its exit code.
 """
@@ -10,6 +10,8 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
+from urllib.parse import quote
+from uuid import uuid4
 
 import typer
 
@@ -131,6 +133,26 @@ def status(
         _print_cursor(headers)
     show.print_json(job) if as_json else show.print_job(job)
     return FAILED if watch and job["state"] != "succeeded" else OK
+
+
+def signal(
+    job_id: JobId,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name that the job waits for.")],
+    payload: Annotated[str, typer.Argument(metavar="JSON", help="The payload; @FILE reads a file, - stdin.")] = "{}",
+    idempotency_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Repeating the signal under the same key sends only one.")
+    ] = None,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Send a signal to a job that waits for it, or will."""
+    from jobtape.client.http.bodies import json_of, submission_headers  # noqa: PLC0415
+
+    with connect(url) as api:
+        path = f"{job_path(job_id)}/signals/{quote(name, safe='')}"
+        headers = submission_headers(idempotency_key or uuid4().hex)
+        job, _ = api.request("POST", path, content=json_of({"payload": payload_of(payload)}), headers=headers)
+    show.print_json(job) if as_json else print(one_line("sent"))
 
 
 def release(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:

@@ -98,6 +98,12 @@ class SyncClient:
         """See ``Client.cancel``."""
         return self._portal.call(self._client.cancel, job)
 
+    def signal(
+        self, job: JobRef, name: str, payload: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
+    ) -> Job:
+        """See ``Client.signal``."""
+        return self._portal.call(self._client.signal, job, name, payload, idempotency_key=idempotency_key)
+
     def release(self, job: JobRef) -> Job:
         """See ``Client.release``."""
         return self._portal.call(self._client.release, job)

@@ -59,6 +59,7 @@ def test_document_lists_all_paths(document: dict[str, Any]) -> None:
         ("post", "/flows"),
         ("get", "/jobs/{job_id}/nodes"),
         ("post", "/jobs/{job_id}/fork"),
+        ("post", "/jobs/{job_id}/signals/{name}"),
         ("put", "/schedules/{name}"),
         ("get", "/schedules"),
         ("get", "/schedules/{name}"),

@@ -44,6 +44,8 @@ FIELDS = [
     "flow",
     "node",
     "item",
+    "follow_up_jobs",
+    "signals",
     "imported",
     "cursor",
 ]

@@ -38,7 +38,8 @@
  * @property {string[]} waits_for of a held job: its keys and limits
  * @property {string | null} duplicate_of the job that runs instead, if it was cancelled because of its unique or debounce key
  * @property {boolean} holds_key whether it has failed and keeps its ordering key
- * @property {string | null} flow the flow that the job belongs to
+ * @property {string | null} flow the flow that the job belongs to, or the job that it follows
+ * @property {number | null} follow_up_jobs how many jobs follow it in this run
  * @property {string | null} node the name of its node
  * @property {Num | null} item of a mapped node: which item it is for
  * @property {boolean} imported

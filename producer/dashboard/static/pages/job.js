@@ -58,7 +58,7 @@ export function JobPage({ id }) {
     ${one !== null && at === null && html`<${WhyNot} job=${one} />`}
     <${ProblemBox} problem=${problem} onRetry=${at === null ? now.reload : past.reload} />
     ${one === null && problem === null && html`<p class="loading">Loading …</p>`}
-    ${one !== null && one.type === "jobtape.flow" && problem === null && html`<${Nodes} flow=${one} />`}
+    ${one !== null && (one.type === "jobtape.flow" || one.follow_up_jobs !== null) && problem === null && html`<${Nodes} flow=${one} />`}
     <div class="columns">
       <div>
         ${

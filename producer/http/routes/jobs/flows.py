@@ -41,7 +41,7 @@ class NodeOut(BaseModel):
     """A node of a flow."""
 
     name: str
-    type: str = Field(description="The job type.")
+    type: str = Field(description="The job type; `signal` for a signal that nodes come after.")
     state: NodeState = Field(description="`waiting`, `running`; ended: `succeeded`, `failed`, `skipped`.")
     on: On
     after: list[str] = Field(description="The nodes that have to end first.")
@@ -104,8 +104,8 @@ async def submit_flow(request: Request, producer: RunningProducer) -> Response:
     responses=openapi.problems(401, 404, 409, 410, 422, 503),
 )
 async def list_nodes(job_id: JobId, query: Annotated[NodesQuery, Query()], producer: RunningProducer) -> Response:
-    """Each node with its state and the number of its jobs. `GET /jobs?flow=` lists the jobs themselves. With `as_of`
-    the nodes are returned as they were then.
+    """Each node of a flow, or each follow-up of a job, with its state and the number of its jobs. `GET /jobs?flow=`
+    lists the jobs themselves. With `as_of` the nodes are returned as they were then.
     """
     headers: dict[str, str] = {}
     cursor: int | None = None
@@ -114,7 +114,8 @@ async def list_nodes(job_id: JobId, query: Annotated[NodesQuery, Query()], produ
     else:
         job, cursor = await past_job(producer, job_id, query.as_of)
         headers[AS_OF] = str(cursor)
-    _check_flow(job)
+    if job.follow_ups is None:
+        _check_flow(job)
     nodes = await producer.read(_nodes, producer.store, job, cursor)
     found = [each for each in nodes if not query.state or each["state"] in query.state]
     return PydanticJSONResponse({"items": found}, headers=headers)
@@ -183,7 +184,11 @@ def _nodes(store: Store, job: Job, cursor: int | None) -> list[dict[str, Any]]:
         raise Problem("not-a-flow", f"the flow {job.id} was submitted by a later version") from None
     store.flows.count_items(flow, cursor)
     states = flow.states(ended=job.final)
-    return [
+    signals = [
+        _signal(name, NodeState.WAITING if states[name] is NodeState.RUNNING else states[name])
+        for name in flow.recorded.signals
+    ]
+    return signals + [
         {
             "name": name,
             "type": node.order.type,
@@ -197,3 +202,8 @@ def _nodes(store: Store, job: Job, cursor: int | None) -> list[dict[str, Any]]:
         }
         for name, node in flow.recorded.nodes.items()
     ]
+
+
+def _signal(name: str, state: NodeState) -> dict[str, Any]:
+    unset: dict[str, Any] = {"after": [], "job": None, "mapped": False, "items": None, "jobs": {}}
+    return {"name": name, "type": "signal", "state": state, "on": "success", **unset}
