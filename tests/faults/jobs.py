@@ -3,8 +3,9 @@
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
-from jobtape import Batch, job
+from jobtape import Batch, Context, job, step
 
 
 @job("add")
@@ -26,6 +27,16 @@ def upto(n: int) -> list[int]:
 @job("total")
 def total(parts: list[int | None]) -> int:
     return sum(part or 0 for part in parts)
+
+
+@job("gather")
+def gather(results: list[int]) -> int:
+    return sum(results)
+
+
+@job("split")
+async def split(n: int, ctx: Context) -> Any:
+    return ctx.then(gather, [step(add, each, each) for each in range(n)])
 
 
 @job("refuse")

@@ -9,12 +9,15 @@ from typing import Any
 from jobtape.broker import link
 from jobtape.consumer.projector.projector import Projector
 from jobtape.consumer.worker.worker import Worker
+from jobtape.producer.service.submission.order_check import recorder
 from jobtape.schemas.topology import Topology
+from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.faults import jobs, poison_jobs
 
 JOB_TYPES = (
     *(jobs.add, jobs.nap, jobs.upto, jobs.total, jobs.refuse, jobs.index),
+    *(jobs.split, jobs.gather),
     *(poison_jobs.poison, poison_jobs.apoison, poison_jobs.good, poison_jobs.agood),
 )
 
@@ -25,13 +28,15 @@ def make(spec: dict[str, Any]) -> Worker | Projector:
     if spec["part"] == "projector":
         store = Store(spec["database"])
         return Projector(spec["url"], topology, store, owner=spec["name"], lease=spec["lease"])
+    known = {each.name: each for each in JOB_TYPES}
     return Worker(
         spec["url"],
         topology,
-        {each.name: each for each in JOB_TYPES},
-        concurrency=10,
+        known,
+        concurrency=spec.get("concurrency", 10),
         grace=5,
         max_result=2**20,
+        record=recorder(known, Settings().limits, 2**20),
         ack_timeout=1800,
         name=spec["name"],
     )
