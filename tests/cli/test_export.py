@@ -20,7 +20,8 @@ from tests.conftest import MakeTopology
 from tests.namespaces import environment_for
 from tests.view.samples import begin, record, submitted, succeeded
 
-POSITION_FIELDS = ("cursor", "imported")
+POSITION_FIELDS = ("cursor", "imported", "rank", "has_slots")
+"""Where the tape has the job, and what follows from that: an imported job has no slots here."""
 
 
 @pytest.fixture
@@ -42,6 +43,7 @@ def test_export_and_import_give_the_same_view(both: tuple[Installation, Installa
     assert one.submit("add", {"x": 1, "y": 2}, "--wait") == "3"
     assert one.run("submit", "boom", '{"text": "no"}', "--wait").returncode == 1
     scheduled = submit_scheduled(one)
+    flow, fork, waiting, gate = submit_flows(one)
     path = tmp_path / "tape.ndjson.gz"
     done = one.run("export", str(path))
     assert done.returncode == 0, done.stderr
@@ -59,7 +61,16 @@ def test_export_and_import_give_the_same_view(both: tuple[Installation, Installa
     for _ in range(2):  # the second import finds everything imported
         done = other.run("import", str(path))
         assert done.returncode == 0, done.stderr
-        assert view(other) == view(one)
+        assert differences(view(other), view(one)) == []
+
+    for each in (flow, fork, waiting):
+        assert other.run("flows", "nodes", each).stdout == one.run("flows", "nodes", each).stdout != ""
+    gate.write_text("opened")  # for the first installation
+    assert other.run("redrive", waiting).returncode == 0
+    gate.write_text("opened")
+    until(lambda: view(other)[waiting]["state"] == "succeeded", "the imported flow goes on")
+    ran = {job["node"]: (job["run"], job["result"]) for job in view(other).values() if job["flow"] == waiting}
+    assert ran == {"first": (1, 3), "wait": (2, "opened"), "after": (1, 4)}
 
     assert other.run("redrive", scheduled).returncode == 0
     until(lambda: view(other)[scheduled]["state"] == "succeeded", "the imported job has run")
@@ -68,12 +79,48 @@ def test_export_and_import_give_the_same_view(both: tuple[Installation, Installa
     assert "only into an empty one" in refused.stderr
 
 
+def differences(one: dict[str, dict[str, Any]], other: dict[str, dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """Return what differs between two views: type and node of a job, the field, and both values."""
+    assert one.keys() == other.keys()
+    return [
+        (job["type"], job["node"], name, value, other[job_id][name])
+        for job_id, job in one.items()
+        for name, value in job.items()
+        if value != other[job_id][name]
+    ]
+
+
 def submit_scheduled(installation: Installation) -> str:
     """Submit a job that is due in half an hour, wait until the view has it, and return its id."""
     order = {"type": "add", "payload": {"x": 5, "y": 6}, "delay": 1800}
     job_id = str(httpx.post(f"{installation.env['JOBTAPE_URL']}/jobs", json=order, trust_env=False).json()["id"])
     until(lambda: job_id in view(installation), "the job is in the view")
     return job_id
+
+
+def submit_flows(installation: Installation) -> tuple[str, str, str, Path]:
+    """Submit a flow with a flow in it, a fork of it, and a flow that waits until the path exists; return their ids."""
+    add = {"type": "add", "payload": {"x": 1, "y": 2}}
+    nested = {"a": {"type": "add", "payload": {"x": {"$input": "/x"}, "y": 1}}}
+    inner = {"input": {"x": {"$from": "one"}}, "nodes": nested}
+    last = {"type": "add", "payload": {"x": {"$from": "inner", "path": "/a"}, "y": 0}}
+    nodes = {"one": add, "inner": {"type": "jobtape.flow", "payload": inner}, "last": last}
+    flow = installation.submit("jobtape.flow", {"nodes": nodes})
+    until(lambda: view(installation).get(flow, {}).get("result") == {"last": 4}, "the flow has ended")
+    fork = installation.run("flows", "fork", flow, "--from", "last").stdout.strip()
+    until(lambda: view(installation).get(fork, {}).get("result") == {"last": 4}, "the fork has ended")
+    gate = installation.gate()
+    wait = {"type": "gate", "payload": {"path": str(gate)}, "after": ["first"]}
+    after = {"type": "add", "payload": {"x": {"$from": "first"}, "y": 1}, "after": ["wait"]}
+    waiting = installation.submit("jobtape.flow", {"nodes": {"first": add, "wait": wait, "after": after}})
+
+    def waits() -> bool:
+        found = view(installation)
+        reported = [job["progress_n"] for job in found.values() if job["id"] == waiting or job["node"] == "wait"]
+        return reported == [1, 1]
+
+    until(waits, "the flow waits, and has said so")
+    return flow, fork, waiting, gate
 
 
 def view(installation: Installation) -> dict[str, dict[str, Any]]:
