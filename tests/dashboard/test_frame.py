@@ -134,8 +134,7 @@ def come_back(page: Page) -> None:
 def test_dashboard_says_that_broker_or_projector_is_away_and_goes_on(
     node: PrivateNode, tmp_path: Path, chromium: Browser
 ) -> None:
-    environment = environment_for(node.url, some_topology("default", "gates")) | {"JOBTAPE_PUBLISH_TIMEOUT": "2"}
-    made = installation_in(tmp_path, **environment)
+    made = installation_in(tmp_path, **environment_for(node.url, some_topology("default", "gates")))
     projector, api, worker = (made.start(part) for part in ("projector", "api", "worker"))
     api.line_with("running on")
     worker.line_with("taking jobs")
