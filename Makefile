@@ -3,6 +3,8 @@
 PY ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
+# Each process that is started would compile our modules again.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help venv run demo test bench lint types docs graph pictures vendor lock clean
 
 help: ## this list

@@ -32,5 +32,12 @@ async def eventually(
         if value:
             return cast("T", value)
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout:g} s: {what or inspect.getsource(condition).strip()}")
+            raise AssertionError(f"not within {timeout:g} s: {what or _source(condition)}")
         await asyncio.sleep(EVERY)
+
+
+def _source(condition: Callable[[], object]) -> str:
+    try:
+        return inspect.getsource(condition).strip()
+    except TypeError:  # a partial
+        return repr(condition)
