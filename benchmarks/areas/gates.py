@@ -155,7 +155,7 @@ def measure(stage: Stage, plan: Plan) -> Section:
         free = _rate(gated, "unordered", plan, kill=False)
     with _gated(stage, "sqlite") as gated:
         kept = _rate(gated, "ordered", plan, kill=True)
-        _add_order(found, plan, gated, kept / free)
+        _add_order(found, plan, gated, free, kept)
     with _gated(stage, "sqlite") as gated:
         _hop(found, gated, plan)
         _limited(found, gated, plan)
@@ -168,10 +168,16 @@ def measure(stage: Stage, plan: Plan) -> Section:
     return Section("gates", "\n\n".join(_text(found)))
 
 
-def _rate(gated: Gated, job_type: str, plan: Plan, *, kill: bool) -> float:
-    """Run jobs in many keys, and return how many end a second, from the first submission on. ``kill``: kill one worker
-    after the other meanwhile.
-    """
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Jobs a second, from the first submission until all are ``executed``, and until all outcomes are ``readable``."""
+
+    executed: float
+    readable: float
+
+
+def _rate(gated: Gated, job_type: str, plan: Plan, *, kill: bool) -> Rate:
+    """Run jobs in many keys. ``kill``: kill one worker after the other meanwhile."""
     payloads = [{"key": f"k{n % plan.keys}", "n": n // plan.keys} for n in range(plan.gated)]
     before = gated.ended(job_type)
     began = time.monotonic()
@@ -185,8 +191,16 @@ def _rate(gated: Gated, job_type: str, plan: Plan, *, kill: bool) -> float:
             gated.kill("worker", worker.process.pid)
             next_kill = time.monotonic() + KILL_WORKER_EVERY
         time.sleep(0.2)
-    rate = plan.gated / (time.monotonic() - began)
-    log(f"{job_type}: {rate:,.0f} jobs/s, {len(gated.killed)} workers killed")
+    executed = time.monotonic() - began
+    store = gated.made.store()
+    wanted = before + plan.gated
+    until(lambda: store.counts().get((job_type, "succeeded"), 0) >= wanted, "all outcomes are readable", LONGEST)
+    rate = Rate(plan.gated / executed, plan.gated / (time.monotonic() - began))
+    store.close()
+    log(
+        f"{job_type}: {rate.executed:,.0f} jobs/s executed, {rate.readable:,.0f} jobs/s readable, "
+        f"{len(gated.killed)} workers killed"
+    )
     return rate
 
 
@@ -229,7 +243,7 @@ def order_of(lines: Iterable[Line], killed: set[int]) -> Order:
     return found
 
 
-def _add_order(found: Found, plan: Plan, gated: Gated, ratio: float) -> None:
+def _add_order(found: Found, plan: Plan, gated: Gated, free: Rate, kept: Rate) -> None:
     order = order_of(gated.lines("ordered"), gated.killed)
     found.add(
         f"{plan.gated:,} jobs on {plan.keys} ordering keys, {WORKERS} workers, of which one was killed "
@@ -240,7 +254,14 @@ def _add_order(found: Found, plan: Plan, gated: Gated, ratio: float) -> None:
         f"{order.stored_out_of_order} stored out of order",
         holds=not order.out_of_order and not order.at_once and not order.stored_out_of_order,
     )
-    found.add("their rate ÷ that of unordered jobs without kills", "≥ 0.4", f"{ratio:.2f}", holds=ratio >= 0.4)
+    ratio = kept.readable / free.readable
+    found.add(
+        "their rate ÷ that of unordered jobs without kills, until all outcomes are readable",
+        "≥ 0.4",
+        f"{kept.readable:,.0f} ÷ {free.readable:,.0f} jobs/s = {ratio:.2f}; until all are executed "
+        f"{kept.executed / free.executed:.2f}",
+        holds=ratio >= 0.4,
+    )
 
 
 def _hop(found: Found, gated: Gated, plan: Plan) -> None:
