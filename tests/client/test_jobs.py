@@ -78,7 +78,7 @@ async def test_refusals_raise_their_errors(client: Client, network: Proxy) -> No
     with pytest.raises(ValueError, match="not a job id"):
         await client.get("../metrics")
     assert network.seen == 0, "nothing was sent"
-    with pytest.raises(Invalid, match="known: add, .*boom") as unknown:
+    with pytest.raises(Invalid, match=r"known: add, .*boom") as unknown:
         await client.submit("nope", {})
     assert (unknown.value.status, unknown.value.kind) == (422, "unknown-job-type")
     with pytest.raises(Invalid) as payload:

@@ -21,7 +21,7 @@ async def test_queues_and_job_types_are_paused_and_resumed(client: Client) -> No
     assert not await client.resume(queue="default")
     assert (await client.pause(job_type=add)).payload == {"queue": None, "type": "add"}
     assert await client.resume(job_type="add")
-    with pytest.raises(Invalid, match="known: add, .*boom"):
+    with pytest.raises(Invalid, match=r"known: add, .*boom"):
         await client.pause(job_type="ad")
     with pytest.raises(ValueError, match=r"queue=\.\.\. or job_type="):
         await client.pause()
