@@ -133,7 +133,9 @@ async def _started(
         log.warning("there are no job types to submit: name the modules that contain them in JOBTAPE_JOBS")
     known = {**known, **builtin.job_types()}
     with closing(Store(settings.database_url)) as store:
-        async with Producer(settings.rabbitmq_url, settings.topology, store, known, settings.limits) as producer:
+        async with Producer(
+            settings.rabbitmq_url, settings.topology, store, known, settings.limits, settings.management_url
+        ) as producer:
             installation = running.LoopInstallation(
                 settings.installation, producer, serves=True, start_limit=settings.publish_timeout
             )

@@ -62,8 +62,8 @@ class Settings(BaseSettings):
     """The database of your own application whose outbox is forwarded: sqlite:///path or
     postgresql://user:password@host/name."""
     management_url: str | None = None
-    """The URL of RabbitMQ's management API. `jobtape doctor` uses it with the user of RABBITMQ_URL. By default it is
-    port 15672 of the broker's host (15671 with amqps)."""
+    """The URL of RabbitMQ's management API. `jobtape doctor` and the lists of subscriptions use it with the user of
+    RABBITMQ_URL. By default it is port 15672 of the broker's host (15671 with amqps)."""
     namespace: str = "jobtape"
     """The prefix of the names of all exchanges and queues."""
     jobs: Names = ()

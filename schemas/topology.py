@@ -151,6 +151,13 @@ class Topology:
         """Return the name on the broker of the queue of the durable subscription ``name``."""
         return f"{self.namespace}.sub.{name}"
 
+    def subscription_of(self, queue: str) -> str | None:
+        """Return the name of the durable subscription whose queue has this name on the broker; None if it is another
+        queue.
+        """
+        prefix = self.subscription_name("")
+        return queue.removeprefix(prefix) if queue.startswith(prefix) else None
+
     def subscription_queue(self, name: str, wanted: str, bounds: Bounds) -> Queue:
         """Return the queue of the durable subscription ``name``. ``wanted`` is its filter as text of at most 250 bytes.
 

@@ -9,9 +9,9 @@ from typing import Any, Final
 from jobtape.broker import declare
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import connected
+from jobtape.broker.management import ManagementApi, Unseen
 from jobtape.cli import log_output as logs
 from jobtape.cli import printing as show
-from jobtape.cli.doctor.management import Unseen, bound_queues
 from jobtape.cli.errors import FAILED, OK, WrongUse
 from jobtape.cli.escaping import one_line
 from jobtape.cli.parts.start import opened_view, settings_with
@@ -89,12 +89,13 @@ def remove(name: str) -> int:
 
 def visible_queues(settings: Settings) -> tuple[list[str], str | None]:
     """Return the names of the subscriptions that have a queue, or why the broker does not show them."""
-    results, prefix = Topology(settings.namespace).results.name, _queue(settings, "")
+    topology = Topology(settings.namespace)
     try:
-        bound = bound_queues(settings, [results])
+        api = ManagementApi(settings.rabbitmq_url, settings.management_url)
+        queues = asyncio.run(api.subscriber_queues(topology))
     except Unseen as error:
         return [], str(error)
-    return [each.name.removeprefix(prefix) for each in bound[results] if each.name.startswith(prefix)], None
+    return [name for each in queues if (name := topology.subscription_of(each.name)) is not None], None
 
 
 def _item(name: str, position: NamedPosition | None, queue: Depth | None) -> dict[str, Any]:

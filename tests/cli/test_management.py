@@ -1,24 +1,32 @@
-"""Tests what the doctor and ``jobtape subscriptions`` read from RabbitMQ's management API."""
+"""Tests what doctor, ``jobtape subscriptions`` and ``GET /subscriptions`` read from RabbitMQ's management API."""
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import aio_pika
+import httpx
 import pytest
+from playwright.sync_api import expect
 
+from jobtape.app import create_app
 from jobtape.broker import declare
+from jobtape.broker.management import ManagementApi, Unseen
 from jobtape.cli.doctor.findings import Findings
-from jobtape.cli.doctor.management import Unseen, bound_queues
 from jobtape.cli.doctor.policies import examine_policies
 from jobtape.cli.doctor.relay import examine_relay
 from jobtape.cli.subscriptions import visible_queues
-from jobtape.schemas.topology import Topology
+from jobtape.schemas.topology import Bounds, Topology
 from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.brokers import ensure_server
+from tests.dashboard.browser import PHONE, Tab, browser, serious_faults
+from tests.producer.jobs import add
+from tests.producer.running_api import serve, settings_for, without_broker
 from tests.waiting import eventually
 from tools.brokers.node import PrivateNode
 from tools.processes.ports import free_port
@@ -85,17 +93,17 @@ async def topology(node: PrivateNode) -> AsyncIterator[Topology]:
         yield made
 
 
-def test_unreachable_api_is_one_line() -> None:
+async def test_unreachable_api_is_one_line() -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(Unseen, match=rf"^the management API at {nowhere} does not answer \(.*\)$"):
-        bound_queues(Settings(management_url=nowhere), ["jobtape.results"])
+        await ManagementApi("amqp://127.0.0.1:1/", nowhere).bound_queues(["jobtape.results"])
 
 
-def test_refused_user_is_one_line(node: PrivateNode, api: str) -> None:
+async def test_refused_user_is_one_line(node: PrivateNode, api: str) -> None:
     parts = urlsplit(node.url)
     stranger = urlunsplit(parts._replace(netloc=f"stranger:wrong@{parts.hostname}:{parts.port}"))
     with pytest.raises(Unseen, match="refuses this user: give it the tag"):
-        bound_queues(Settings(rabbitmq_url=stranger, management_url=api), ["jobtape.results"])
+        await ManagementApi(stranger, api).bound_queues(["jobtape.results"])
 
 
 async def test_doctor_names_bound_queues_without_limit(
@@ -123,7 +131,7 @@ async def test_doctor_names_bound_queues_without_limit(
             what="the API shows the policy",
         )
         levels = await asyncio.to_thread(found)
-    assert visible_queues(settings) == (["x"], None)
+    assert await asyncio.to_thread(visible_queues, settings) == (["x"], None)
     assert levels["relay-stalled: no confirm"] == "wrong"
     (refused,) = [what for what in levels if what.startswith("2 events were refused")]
     assert levels[refused] == "note"
@@ -172,3 +180,77 @@ async def test_doctor_names_each_policy_with_queue_and_value(
         return sorted(item.what.partition(";")[0] for item in found.items if item.level == "wrong")
 
     await eventually(lambda: asyncio.to_thread(lambda: wrong() == expected), what="the API shows the policies")
+
+
+async def test_live_subscriptions_are_listed_and_shown(
+    node: PrivateNode, topology: Topology, api: str, store: Store, sqlite_url: str
+) -> None:
+    store.expect_fresh_tape()
+    store.create_checkpoint()
+    wanted = '{"events": ["failed"]}'
+    queue = topology.subscription_queue("billing", wanted, Bounds(messages=2, octets=5_000_000, idle=3600.0))
+    connection = await aio_pika.connect(node.url)
+    async with connection:
+        await declare.declare_subscription(connection, topology.results, queue, ["#"])
+        channel = await connection.channel()
+        results = await channel.get_exchange(topology.results.name)
+        for _ in range(3):
+            await results.publish(aio_pika.Message(b"{}"), "failed.add")
+    app = create_app(settings_for(node.url, topology, sqlite_url, management_url=api), [add])
+    async with (
+        serve(app) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+    ):
+
+        async def live_when_counted() -> list[dict[str, Any]] | None:
+            found: list[dict[str, Any]] = (await client.get("/subscriptions")).json()["live"] or []
+            return found if any(each["name"] == "billing" and each["messages"] == 2 for each in found) else None
+
+        live = await eventually(live_when_counted, what="the API shows what waits")
+        await asyncio.to_thread(see_live_subscriptions, port)
+    billing, own, *others = live
+    assert billing == {
+        "name": "billing",
+        "queue": f"{topology.namespace}.sub.billing",
+        "messages": 2,
+        "consumers": 0,
+        "filter": wanted,
+        "limits": {"messages": 2, "bytes": 5_000_000, "expires": 3600.0},
+    }
+    assert (own["name"], own["filter"], set(own["limits"].values())) == ("x", None, {None})
+    assert {each["queue"].removeprefix(f"{topology.namespace}-"): each["limits"]["messages"] for each in others} == {
+        "bounded": 5,
+        "by-policy": 10,
+        "exclusive": None,
+        "stream": None,
+        "unlimited": None,
+    }
+    assert {each["name"] for each in others} == {None}
+
+
+async def test_silent_management_api_holds_up_no_answer(store: Store, sqlite_url: str) -> None:
+    store.create_checkpoint()
+    store.positions.begin("subscription.audit", 0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        app = create_app(without_broker(sqlite_url, management_url=url), [add])
+        async with serve(app) as port, httpx.AsyncClient(trust_env=False) as client:
+            body = (await client.get(f"http://127.0.0.1:{port}/subscriptions")).json()
+    assert [each["name"] for each in body["items"]] == ["audit"]
+    assert (body["live"], "has not answered yet" in body["live_reason"]) == (None, True)
+
+
+def see_live_subscriptions(port: int) -> None:
+    """Look at the page of subscriptions in a browser."""
+    with browser() as chromium:
+        opened = Tab(chromium, f"http://127.0.0.1:{port}")
+        page = opened.go("subscriptions")
+        row = page.get_by_role("row", name="billing")
+        expect(row).to_contain_text("2 (full)", timeout=20_000)
+        expect(row).to_contain_text('{"events": ["failed"]}2 events, 5.0 MB, removed after 1 h 0 min')
+        expect(page.get_by_label("Live subscriptions").locator("tbody tr")).to_have_count(2 + len(BOUND))
+        assert not serious_faults(page)
+        page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+        opened.context.close()
+        assert opened.faults == []

@@ -50,6 +50,8 @@ def test_pages_are_accessible_and_fit(site: Installation, chromium: Browser, siz
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         if address == "failures":
             expect(page.get_by_label("boom: ValueError")).to_be_visible()
+        if address == "subscriptions":
+            expect(page.get_by_text("rabbitmq-plugins enable rabbitmq_management")).to_be_visible()
         expect(page.get_by_text("Loading …")).to_have_count(0)
         assert not serious_faults(page), address
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")

@@ -120,6 +120,13 @@ def test_subscriber_queues_have_limits() -> None:
         assert queue.declared_arguments().items() >= limits.items()
 
 
+def test_subscription_is_known_by_the_name_of_its_queue() -> None:
+    topology = Topology("ns")
+    assert topology.subscription_of(topology.subscription_name("a.sub.b")) == "a.sub.b"
+    for other in (Topology("x.ns").subscription_name("a"), Topology("ns2").subscription_name("a"), "ns.run.sub.a"):
+        assert topology.subscription_of(other) is None
+
+
 @pytest.mark.parametrize("queue", ["orders", "orders.high", "run", "run.low"])
 def test_name_of_a_work_queue_is_read_back_with_its_lane(queue: str) -> None:
     assert queue_of(Topology("run").work_queue(queue).name) == queue

@@ -1,9 +1,10 @@
 """Checks the broker's policies that apply to our queues."""
 
+import asyncio
 from typing import Any, Final
 
+from jobtape.broker.management import HINT, ManagementApi, Unseen
 from jobtape.cli.doctor.findings import Findings, first_of
-from jobtape.cli.doctor.management import HINT, Unseen, queues_of
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
 
@@ -21,7 +22,7 @@ def examine_policies(found: Findings, settings: Settings, topology: Topology) ->
     """Add findings about policies. Blocks."""
     ours = {queue.name: queue.declared_arguments() for queue in (topology.log, *topology.declared_queues())}
     try:
-        queues = queues_of(settings, ours)
+        queues = asyncio.run(ManagementApi(settings.rabbitmq_url, settings.management_url).queues(ours))
     except Unseen as error:
         found.note("broker", f"it is not known which policies apply to our queues: {error}", HINT + COMMANDS)
         return

@@ -1,9 +1,10 @@
 """Checks the relay, and the queues that others have bound to our exchanges."""
 
+import asyncio
 from typing import Final
 
+from jobtape.broker.management import HINT, ManagementApi, SeenQueue, Unseen
 from jobtape.cli.doctor.findings import Findings, first_of
-from jobtape.cli.doctor.management import HINT, SeenQueue, Unseen, bound_queues
 from jobtape.producer.monitoring.health import relay_fault
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.topology import Topology
@@ -18,7 +19,8 @@ def examine_relay(found: Findings, settings: Settings, topology: Topology, store
     _examine_state(found, settings, store)
     results, events = topology.results.name, topology.events.name
     try:
-        bound = bound_queues(settings, (results, events))
+        api = ManagementApi(settings.rabbitmq_url, settings.management_url)
+        bound = asyncio.run(api.bound_queues((results, events)))
     except Unseen as error:
         what = f"it is not known which queues are bound to {results} and {events}: {error}"
         found.note("broker", what, f"{HINT}`rabbitmqctl list_bindings`")

@@ -1,5 +1,9 @@
-"""``GET /subscriptions``: the catch-up subscriptions, and how far each has come."""
+"""``GET /subscriptions``: the catch-up subscriptions, and how far each has come; without the management API.
 
+``tests/cli/test_management.py`` tests what it says of live subscriptions.
+"""
+
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -21,8 +25,12 @@ async def test_subscriptions_are_listed_with_what_they_have_not_handled(store: S
     store.positions.begin("relay", cursor_of(1, 0))
     store.positions.begin(f"{SUBSCRIPTION}audit", cursor_of(1, 2))
     assert store.positions.take(f"{SUBSCRIPTION}audit", "host 7", 60.0) is not None
-    async with api(without_broker(database_url), ready=False) as served:
-        items = (await served.client.get("/subscriptions")).json()["items"]
+    settings = without_broker(database_url, management_url="http://127.0.0.1:1")
+    async with api(settings, ready=False) as served:
+        body = (await served.client.get("/subscriptions")).json()
+    assert body["live"] is None
+    assert re.search(r"127.0.0.1:1 does not answer \(.+\): enable it \(`rabbitmq-plugins enable", body["live_reason"])
+    items = body["items"]
     assert [(each["name"], each["behind"], each["reader"]) for each in items] == [
         ("audit", 0, "host 7"),
         ("billing", 2, None),

@@ -6,9 +6,13 @@ import { toNumber } from "../core/json.js";
 import { useEvery, useLoad } from "../core/load.js";
 import { samples } from "../core/metrics.js";
 import { duration } from "../core/times.js";
-import { Foreign, ProblemBox, Section, Time } from "../parts/basics.js";
+import { Foreign, Message, ProblemBox, Section, size, Time } from "../parts/basics.js";
 
-/** @typedef {{name: string, cursor: import("../core/types.js").Num, behind: import("../core/types.js").Num, moved_at: string, reader: string | null}} Subscription */
+/** @typedef {import("../core/types.js").Num} Num */
+/** @typedef {{name: string, cursor: Num, behind: Num, moved_at: string, reader: string | null}} Subscription */
+/** @typedef {{messages: Num | null, bytes: Num | null, expires: Num | null}} Limits */
+/** @typedef {{name: string | null, queue: string, messages: Num | null, consumers: Num | null, filter: string | null, limits: Limits}} Live */
+/** @typedef {{items: Subscription[], live: Live[] | null, live_reason: string | null}} Answer */
 
 const PAUSE = 5000; // milliseconds
 const MOST_BEHIND = 10_000; // to which the API counts
@@ -21,7 +25,7 @@ export function Page() {
   const data = health.value && loaded.data !== null ? { relay: health.value.relay, metrics: loaded.data } : null;
   return html`
     <header class="title"><h1>Subscriptions</h1></header>
-    <${CatchUp} />
+    <${Subscriptions} />
     <${ProblemBox} problem=${loaded.problem} onRetry=${loaded.reload} />
     ${data === null && !loaded.problem && html`<p class="loading">Loading …</p>`}
     ${
@@ -43,11 +47,11 @@ export function Page() {
   `;
 }
 
-/** The subscriptions that keep their position in the view. */
-function CatchUp() {
+/** The subscriptions that keep their position in the view, and those that are queues on the broker. */
+function Subscriptions() {
   const loaded = useLoad(
-    "catch-up subscriptions",
-    (signal) => /** @type {Promise<{items: Subscription[]}>} */ (get("subscriptions", {}, signal)),
+    "subscriptions of the API",
+    (signal) => /** @type {Promise<Answer>} */ (get("subscriptions", {}, signal)),
   );
   useEvery(loaded.reload, PAUSE);
   const items = loaded.data?.items ?? null;
@@ -71,7 +75,49 @@ function CatchUp() {
         )}</tbody>
       </table>`
     }
-    <p class="quiet">A live subscription has no position: it is a queue on the broker, and <code>jobtape subscriptions list</code> shows it.</p>`;
+    ${loaded.data !== null && html`<h2 class="between">Live subscriptions</h2><${LiveQueues} live=${loaded.data.live} reason=${loaded.data.live_reason} />`}`;
+}
+
+/** @param {{live: Live[] | null, reason: string | null}} props */
+function LiveQueues({ live, reason }) {
+  if (live === null)
+    return html`<p class="quiet">Live subscriptions are queues on the broker. They are not known, because <${Message} text=${reason ?? ""} /></p>`;
+  if (live.length === 0)
+    return html`<p class="quiet">No queue is bound to the results: there is no live subscription.</p>`;
+  return html`<table class="rows" aria-label="Live subscriptions">
+    <thead><tr><th>Subscription</th><th>Kind</th><th class="num">Events waiting</th><th class="num">Consumers</th><th>Filter</th><th>Limits</th></tr></thead>
+    <tbody>${live.map(
+      (one) => html`<tr key=${one.queue}>
+        <td class="name"><${Foreign} text=${one.name ?? one.queue} /></td>
+        <td>${one.name === null ? "queue" : "live"}</td>
+        <td class="num" data-column="waiting">${counted(one.messages)}${isFull(one) ? " (full)" : ""}</td>
+        <td class="num" data-column="consumers">${counted(one.consumers)}</td>
+        <td data-column="filter">${one.filter === null ? html`<span class="quiet">not known</span>` : one.filter === "{}" ? "none" : html`<code><${Foreign} text=${one.filter} /></code>`}</td>
+        <td data-column="limits">${limitsOf(one.limits) || html`<span class="quiet">none</span>`}</td>
+      </tr>`,
+    )}</tbody>
+  </table>`;
+}
+
+/** @param {Num | null} count */
+function counted(count) {
+  return count === null ? "not known" : Number(count).toLocaleString("en");
+}
+
+/** Whether the queue has as many messages as it may. @param {Live} one */
+function isFull({ messages, limits }) {
+  return messages !== null && limits.messages !== null && Number(messages) >= Number(limits.messages);
+}
+
+/** @param {Limits} limits */
+function limitsOf({ messages, bytes, expires }) {
+  return [
+    messages !== null && `${counted(messages)} events`,
+    bytes !== null && size(Number(bytes)),
+    expires !== null && `removed after ${duration(Number(expires))} without a consumer`,
+  ]
+    .filter(Boolean)
+    .join(", ");
 }
 
 const COUNTS = /** @type {const} */ ([

@@ -1,0 +1,143 @@
+"""Reads from RabbitMQ's management API what AMQP does not show: which queues exist, their policies, and the bindings of
+an exchange.
+
+The API shows a new queue, a new policy and new numbers some seconds later.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import quote, unquote, urlsplit
+
+import httpx
+
+from jobtape.schemas.topology import Topology
+from jobtape.schemas.urls import without_password
+
+LIMIT: Final = 5.0
+"""Seconds that a call may take."""
+LENGTH_LIMITS: Final = ("max-length", "max-length-bytes")
+ENABLE: Final = (
+    "enable it (`rabbitmq-plugins enable rabbitmq_management`), or set JOBTAPE_MANAGEMENT_URL to its address"
+)
+HINT: Final = f"{ENABLE}; or check yourself with "
+"""What to do about ``Unseen``; a command of rabbitmqctl follows."""
+_ERRORS: Final = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, LookupError, TypeError, AttributeError)
+"""What calls and answers that are none of RabbitMQ's raise."""
+_COLUMNS: Final = "name,arguments,policy,operator_policy,effective_policy_definition,messages,consumers"
+
+
+class Unseen(Exception):
+    """The management API cannot be used; the message is one line with the reason. ``silent``: nothing answered."""
+
+    def __init__(self, reason: str, *, silent: bool = False) -> None:
+        super().__init__(reason)
+        self.silent = silent
+
+
+@dataclass(frozen=True, slots=True)
+class SeenQueue:
+    """A queue with its ``arguments``, and what its policies define (with keys that have no ``x-``)."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    policies: str = ""
+    """The names of the policy and of the operator policy that apply."""
+    messages: int | None = None
+    consumers: int | None = None
+    """None in the first seconds of the queue."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the queue has a length limit, or is a stream with an age limit."""
+        stream = self.arguments.get("x-queue-type") == "stream" and "x-max-age" in self.arguments
+        return stream or any(self.limit(name) is not None for name in LENGTH_LIMITS)
+
+    def limit(self, name: str) -> int | None:
+        """Return the limit of this name, without ``x-``: of argument and policies the smaller, which applies."""
+        values = (self.arguments.get(f"x-{name}"), self.policy.get(name))
+        return min((value for value in values if value is not None), default=None)
+
+
+class ManagementApi:
+    """The management API at ``url``, by default at its usual port of the broker's host. ``broker`` is the AMQP URL,
+    whose user and virtual host apply. Every call raises Unseen, after five seconds at the latest.
+    """
+
+    def __init__(self, broker: str, url: str | None) -> None:
+        parts = urlsplit(broker)
+        secure = parts.scheme == "amqps"
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        default = f"{'https' if secure else 'http'}://{host}:{15671 if secure else 15672}"
+        self._base = (url or default).rstrip("/")
+        self._user = (unquote(parts.username or "guest"), unquote(parts.password or "guest"))
+        self._vhost = quote(unquote(parts.path[1:]) or "/", safe="")
+
+    async def queues(self, names: Iterable[str]) -> list[SeenQueue]:
+        """Return those of the queues that exist."""
+        wanted = set(names)
+        async with self._client() as client:
+            return [queue for queue in await self._queues(client) if queue.name in wanted]
+
+    async def bound_queues(self, exchanges: Sequence[str]) -> dict[str, list[SeenQueue]]:
+        """Return the bound queues of each exchange, by name."""
+        async with self._client() as client:
+            bound = {exchange: await self._names_bound(client, exchange) for exchange in exchanges}
+            queues = sorted(await self._queues(client), key=lambda queue: queue.name)
+        return {exchange: [queue for queue in queues if queue.name in names] for exchange, names in bound.items()}
+
+    async def subscriber_queues(self, topology: Topology) -> list[SeenQueue]:
+        """Return the queues of durable subscriptions, then the others that are bound to the results, each by name."""
+        async with self._client() as client:
+            bound = await self._names_bound(client, topology.results.name)
+            queues = await self._queues(client)
+        ours = {queue.name: topology.subscription_of(queue.name) is not None for queue in queues}
+        found = [queue for queue in queues if ours[queue.name] or queue.name in bound]
+        return sorted(found, key=lambda queue: (not ours[queue.name], queue.name))
+
+    async def _queues(self, client: httpx.AsyncClient) -> list[SeenQueue]:
+        return [_queue(each) for each in await _get(client, f"/api/queues/{self._vhost}?columns={_COLUMNS}")]
+
+    async def _names_bound(self, client: httpx.AsyncClient, exchange: str) -> set[str]:
+        path = f"/api/exchanges/{self._vhost}/{quote(exchange, safe='')}/bindings/source"
+        return {each["destination"] for each in await _get(client, path) if each["destination_type"] == "queue"}
+
+    @asynccontextmanager
+    async def _client(self) -> AsyncIterator[httpx.AsyncClient]:
+        shown = f"the management API at {without_password(self._base)}"
+        # Plain HTTP needs no certificates, and reading them would hold up the event loop.
+        verify = self._base.startswith("https:")
+        try:
+            async with (
+                asyncio.timeout(LIMIT),
+                httpx.AsyncClient(
+                    base_url=self._base, auth=self._user, timeout=LIMIT, trust_env=False, verify=verify
+                ) as client,
+            ):
+                yield client
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == 401:
+                raise Unseen(f"{shown} refuses this user: give it the tag `monitoring`") from None
+            raise Unseen(f"{shown} answers {error.response.status_code}") from None
+        except _ERRORS as error:
+            # The message of httpx may contain the URL with its password.
+            reason = type(error).__name__ if "@" in str(error) else str(error) or type(error).__name__
+            raise Unseen(f"{shown} does not answer ({reason})", silent=True) from None
+
+
+def _queue(seen: Mapping[str, Any]) -> SeenQueue:
+    return SeenQueue(
+        seen["name"],
+        seen.get("arguments") or {},
+        seen.get("effective_policy_definition") or {},
+        " and ".join(filter(None, (seen.get("policy"), seen.get("operator_policy")))),
+        seen.get("messages"),
+        seen.get("consumers"),
+    )
+
+
+async def _get(client: httpx.AsyncClient, path: str) -> Any:
+    return (await client.get(path)).raise_for_status().json()
