@@ -7,7 +7,9 @@ and drop it from the queue: a quorum queue gives up what is still on its way fro
 
 The work of a ``queued`` job waits on the queue, or with a worker, or is lost. It is lost when all of this holds:
 
-1. The queue has passed it: it is empty, or work that was placed later has come off it, since a queue delivers in order.
+1. The queue has passed it: it is empty, or work that was placed ``DISORDER`` seconds later has come off it, since a
+   queue delivers in order. The messages of two publishers may come to the tape in one order and to the queue in the
+   other, and work at the head of its queue may wait long for a free worker.
 2. After that, for ``MARGIN`` seconds at least, each consumer of the queue has been a worker whose signs of life do not
    name the job. A worker names the jobs that it has taken. If it runs one, it publishes ``started`` too.
 3. The queue is still empty, if that was how 1. was found.
@@ -45,6 +47,8 @@ CHECK: Final = 1.0
 """Seconds between two checks."""
 SETTLE: Final = 3.0
 """Seconds after a placement in which its job is not examined: nearly all jobs have begun by then."""
+DISORDER: Final = 1.0
+"""Seconds between two placements after which their work comes to the queue in the order of the tape."""
 MARGIN: Final = 3.0
 """Seconds until a worker's sign shows what it had got: the time that signs are on their way and gathered (see
 ``WorkerRegistry``), and in which the start of an execution is folded."""
@@ -77,17 +81,25 @@ class LostMessages:
         """Take over what the fold has committed."""
         if not self._tracking:
             return
-        placed = {entry.job_id: entry.cursor for entry in batch.history if entry.accepted and entry.name in _PLACEMENTS}
+        behind = self._folded_before(DISORDER)
+        gated = {job.id for job in batch.jobs if job.gates is not None}
+        placed = {
+            entry.job_id: entry.cursor
+            for entry in batch.history
+            # A submission with gates places no work. The job of a flow may end without ever having been on its queue.
+            if entry.accepted and entry.name in _PLACEMENTS and (entry.name != "submitted" or entry.job_id not in gated)
+        }
         for job in batch.jobs:
             if job.queue is None:
                 continue
             jobs = self._queues[job.queue].jobs
             if job.state is not JobState.QUEUED or job.awaits_placement or job.imported:
-                # Work that was placed again may exist twice, so that it does not show how far the queue is.
-                came_off = job.state in _AFTER_THE_QUEUE and not job.rescues
-                jobs.remove(job.id, came_off=came_off, placed=placed.get(job.id))
+                # Work that was placed again may exist twice, so that it does not show how far the queue is. That of an
+                # imported job was never on it.
+                came_off = job.state in _AFTER_THE_QUEUE and not job.rescues and not job.imported
+                jobs.remove(job.id, came_off=came_off, behind=behind if job.id in placed else -1)
             elif (cursor := placed.get(job.id)) is not None:
-                jobs.place(job.id, cursor)
+                jobs.place(job.id, cursor, behind=behind)
 
     async def run(self) -> None:
         """Run until cancelled. Raises ViewUnavailable, BrokerUnavailable, TapeMissing and NotActive."""
@@ -121,10 +133,14 @@ class LostMessages:
         """Return up to which cursor jobs are old enough to be examined."""
         now = time.monotonic()
         self._moments.append((now, self._active.cursor))
-        while len(self._moments) > 1 and self._moments[1][0] <= now - SETTLE:
+        while len(self._moments) > 1 and self._moments[1][0] <= now - max(SETTLE, DISORDER):
             self._moments.popleft()
-        at, cursor = self._moments[0]
-        return cursor if at <= now - SETTLE else -1
+        return self._folded_before(SETTLE)
+
+    def _folded_before(self, seconds: float) -> int:
+        """Return a cursor up to which the tape was folded so long ago; -1 if none is known."""
+        then = time.monotonic() - seconds
+        return next((cursor for at, cursor in reversed(self._moments) if at <= then), -1)
 
     async def _check(self) -> None:
         settled = self._settled()

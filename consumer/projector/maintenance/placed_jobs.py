@@ -7,6 +7,8 @@ MOST: Final = 5000
 """Jobs of one queue that are tracked."""
 REFILL_BELOW: Final = 1000
 """Tracked jobs below which further ones are read."""
+LAG: Final = 1000
+"""How many placements before a job that was read its queue has passed when its work comes off it."""
 
 
 class PlacedJobs:
@@ -18,9 +20,11 @@ class PlacedJobs:
     def __init__(self) -> None:
         self.complete = True
         self._passed = -1
-        """The latest placement whose work has come off the queue."""
+        """The moment up to which all work that was placed is known to have come off the queue, or to be lost."""
         self._jobs: dict[str, tuple[int, int]] = {}
-        """By job id when its work was placed, and since when it may be lost; sorted by the latter."""
+        """By job id: what the queue has passed when its work comes off, and since when it may be lost; sorted by the
+        latter.
+        """
         self._changed: set[str] | None = None
         """While jobs are being read: those that have changed meanwhile."""
 
@@ -30,23 +34,25 @@ class PlacedJobs:
     def __contains__(self, job_id: str) -> bool:
         return job_id in self._jobs
 
-    def place(self, job_id: str, cursor: int) -> None:
-        """Add a job whose work was placed."""
+    def place(self, job_id: str, cursor: int, *, behind: int | None = None) -> None:
+        """Add a job whose work was placed. ``behind``: what was placed before this moment came to the queue before it;
+        by default ``cursor``.
+        """
         self._note(job_id)
         self._jobs.pop(job_id, None)
         if len(self._jobs) < MOST and (self.complete or self._changed is not None):
-            self._jobs[job_id] = (cursor, cursor)
+            self._jobs[job_id] = (cursor if behind is None else behind, cursor)
         else:
             self.complete = False
 
-    def remove(self, job_id: str, *, came_off: bool = False, placed: int | None = None) -> None:
-        """Remove a job. ``came_off``: its work has come off the queue. ``placed``: when that was placed, if it is not
+    def remove(self, job_id: str, *, came_off: bool = False, behind: int = -1) -> None:
+        """Remove a job. ``came_off``: its work has come off the queue. ``behind``: see ``place``, for a job that is not
         tracked.
         """
         self._note(job_id)
         known = self._jobs.pop(job_id, None)
-        if came_off and (known is not None or placed is not None):
-            self._passed = max(self._passed, -1 if placed is None else placed, -1 if known is None else known[0])
+        if came_off:
+            self._passed = max(self._passed, behind if known is None else known[0])
 
     def name(self, job_id: str, cursor: int) -> None:
         """Note that a worker has the work of the job at ``cursor``, if the job is tracked."""
@@ -55,16 +61,16 @@ class PlacedJobs:
 
     def doubt_from(self, cursor: int) -> None:
         """Note that the work of any job may have been with a worker up to ``cursor``."""
-        self._jobs = {job_id: (placed, max(since, cursor)) for job_id, (placed, since) in self._jobs.items()}
+        self._jobs = {job_id: (behind, max(since, cursor)) for job_id, (behind, since) in self._jobs.items()}
 
     def oldest(self) -> int | None:
-        """Return since when a job may be lost at most; None when no job is tracked."""
+        """Return the lowest of the moments since which the jobs may be lost; None when no job is tracked."""
         first = next(iter(self._jobs.values()), None)
         return None if first is None else first[1]
 
     def not_on_queue(self, up_to: int, *, empty: bool) -> list[str]:
-        """Return the jobs of up to ``up_to`` whose work is not on the queue: work that was placed later has come off
-        it, or it is ``empty``.
+        """Return the jobs of up to ``up_to`` whose work is not on the queue: what came to it later has come off, or it
+        is ``empty``.
         """
         found: list[str] = []
         for job_id, (_, since) in self._jobs.items():
@@ -82,7 +88,11 @@ class PlacedJobs:
         ``since``.
         """
         changed, self._changed = self._changed or set(), None
-        found = {job_id: (placed, max(placed, since)) for job_id, placed in read.items() if job_id not in changed}
+        cursors = sorted(read.values())
+        behind = dict(zip(cursors, [-1] * LAG + cursors, strict=False))
+        found = {
+            job_id: (behind[placed], max(placed, since)) for job_id, placed in read.items() if job_id not in changed
+        }
         self._jobs = dict(_sorted({**found, **self._jobs}.items()))
         self.complete = complete
 

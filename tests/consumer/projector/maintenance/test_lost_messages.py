@@ -1,22 +1,26 @@
 """Work that the tape has and the work queue has not is placed again within seconds. On both databases."""
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
 
 from jobtape.broker.declare import Depth
+from jobtape.consumer.folding import fold_messages
 from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.consumer.projector.maintenance import lost_messages, worker_registry
 from jobtape.consumer.projector.maintenance.lost_messages import LostMessages
 from jobtape.consumer.projector.services import ProjectorServices
 from jobtape.consumer.worker import signs_of_life
-from jobtape.schemas.events import Placed, Submitted
+from jobtape.schemas.events import Placed, Started, StartedData, Submitted, decode, encode, encoded_success
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.placement import placement
-from jobtape.view.store import Store
+from jobtape.schemas.topology import Topology
+from jobtape.view.store import RawMessage, Store
 from tests.checker import Checker
 from tests.consumer import jobs
 from tests.consumer.installation import Rig, order_event
@@ -31,6 +35,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, seconds in (
         (lost_messages, "CHECK", 0.1),
         (lost_messages, "SETTLE", 0.3),
+        (lost_messages, "DISORDER", 0.2),
         (lost_messages, "MARGIN", 1.0),
         (worker_registry, "PAUSE", 0.1),
         (signs_of_life, "BUSY_INTERVAL", 0.1),
@@ -101,6 +106,68 @@ async def test_work_that_reached_only_the_tape_is_placed_again(
     assert reasons(rig, following.subject) == ["due"]
 
 
+class Fold:
+    """Folds messages for a ``LostMessages``. A call returns the jobs whose work is not on the queue any more.
+
+    ``soon``: right after the call before, otherwise long after it.
+    """
+
+    def __init__(self) -> None:
+        self._lost = LostMessages(cast("ActiveProjector", None))
+        self._lost._tracking = True
+        self._jobs: dict[str, Job] = {}
+        self._cursor = 0
+
+    def __call__(self, *bodies: bytes, soon: bool = False) -> list[str]:
+        if not soon:
+            self._lost._moments.append((time.monotonic() - 10, self._cursor))
+        entries = [RawMessage(self._cursor + n, body) for n, body in enumerate(bodies, 1)]
+        self._cursor += len(entries)
+        batch = fold_messages(entries, lambda ids: {each: self._jobs[each] for each in ids if each in self._jobs})
+        self._jobs |= {job.id: job for job in batch.jobs}
+        self._lost.notify(batch)
+        return self._lost._queues["default"].jobs.not_on_queue(self._cursor, empty=False)
+
+
+def started(event: Submitted) -> bytes:
+    data = StartedData(job_type="add", run=1, attempt=1, execution="e", worker="w")
+    event_id = f"{event.subject}/1/1/started/e"
+    return encode(Started(id=event_id, source="t", subject=event.subject, time=event.time, data=data))
+
+
+def test_only_work_that_was_on_the_queue_shows_how_far_it_is() -> None:
+    """The job of a flow may end without having been placed: it takes a result in a fork, or has no payload."""
+    topology, now = Topology("lost"), datetime.now(UTC)
+    fold = Fold()
+
+    def succeeded_at_once(event: Submitted) -> tuple[bytes, bytes]:
+        done = encoded_success(
+            event, source="t", worker="w", execution="e", started_at=now, duration=0.0, result=None, time=now
+        )
+        return encode(event), done.body
+
+    def imported(body: bytes) -> bytes:
+        return encode(decode(body).model_copy(update={"imported": "export", "importline": 1}))
+
+    waits = order_event(topology, "add", {"x": 1, "y": 2})
+    assert fold(encode(waits)) == []
+    never_placed = order_event(topology, "add", {"x": 1, "y": 2}, gates=Gates())
+    submission, end = succeeded_at_once(never_placed)
+    assert fold(end, submission) == []
+    assert fold(*map(imported, succeeded_at_once(order_event(topology, "add", {"x": 1, "y": 2})))) == []
+    assert fold(*succeeded_at_once(order_event(topology, "add", {"x": 1, "y": 2}))) == [waits.subject]
+
+
+def test_queue_may_have_another_order_than_the_tape_for_a_moment() -> None:
+    """Of two publishers. The work that is second on the queue may wait there long for a free worker."""
+    topology, fold = Topology("lost"), Fold()
+    first, second, later = (order_event(topology, "add", {"x": n, "y": 2}) for n in range(3))
+    assert fold(encode(first), encode(second), soon=True) == []
+    assert fold(started(second), soon=True) == []
+    assert fold(encode(later)) == []
+    assert fold(started(later)) == [first.subject]
+
+
 async def test_lost_work_is_placed_again_although_the_queue_is_never_empty(
     rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,9 +180,12 @@ async def test_lost_work_is_placed_again_although_the_queue_is_never_empty(
     async with rig.projector(store), rig.worker(jobs.add):
         lost = order_event(rig.topology, "add", {"x": 1, "y": 2})
         await rig.publisher.publish(lost)
-        await eventually(lambda: store.job(lost.subject))
-        await rig.submit("add", {"x": 1, "y": 1})
-        await succeeded(store, lost.subject)
+
+        async def later_work_is_done() -> Job | None:
+            await rig.submit("add", {"x": 1, "y": 1})
+            return state_is(store, lost.subject, JobState.SUCCEEDED)()
+
+        await eventually(later_work_is_done, 40)
     assert reasons(rig, lost.subject) == ["lost"]
 
 
