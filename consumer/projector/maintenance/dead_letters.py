@@ -142,6 +142,8 @@ def decide(
         )
     if job.final or job.run > event.data.run or event.data.attempt < job.attempt_due:
         return None
+    if job.follows:
+        return None  # Its handler has ended, and only the ack was lost.
     if event.data.attempt == job.attempt_due and (placement_of(event) < job.placed or job.awaits_placement):
         return None  # It was placed again since, or will be.
     if dropped is not None:

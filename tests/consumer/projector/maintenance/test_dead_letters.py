@@ -7,8 +7,10 @@ import aio_pika
 import pytest
 
 from jobtape.broker.publisher import publish_dead_letter
+from jobtape.consumer.projector.maintenance.dead_letters import decide
 from jobtape.schemas.events import JobEvent, Placed, Started, StartedData, encode
-from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.fold import evolve
+from jobtape.schemas.job import Job, JobState, replace
 from jobtape.schemas.topology import Topology
 from jobtape.view import dead_messages as dead
 from jobtape.view.store import DeadMessage, Store
@@ -75,6 +77,12 @@ async def test_job_fails_when_its_work_was_given_up_four_times(rig: Rig, store: 
         await dead_queue_is_empty(rig)
     assert (job.reason, job.placed) == ("crash_loop", 4)
     assert rig.names(event.subject) == ["submitted", *["placed"] * 3, "failed"]
+
+
+def test_given_up_work_of_a_job_that_waits_for_follow_ups_is_not_placed_again(topology: Topology) -> None:
+    event = order_event(topology, "add", {"x": 1, "y": 2})
+    waits = replace(evolve(None, event, 1), state=JobState.HELD, follow_ups={"nodes": {}})
+    assert decide(event, waits, topology.source, datetime.now(UTC), fence=1) is None
 
 
 async def test_job_that_was_running_when_given_up_fails(rig: Rig, store: Store) -> None:
