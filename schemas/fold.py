@@ -16,8 +16,8 @@ either order. So the order on the tape is decisive, and ``evolve`` decides for e
 * ``submitted`` contains the order (what to run), and adds it to the job whenever it comes. It changes the state only if
   it is the job's first event. One that is due later places no work.
 * A **rule** (``schemas.rules.rules``) has one run, which only ``cancelled`` ends.
-* A **flow** is never placed: the projector that is active publishes its events. What has ended before the current run
-  of a flow has a cursor below its ``rank``.
+* A **flow** is never placed: the active projector publishes its events. Its ``rank`` is the cursor at which its current
+  run began, so a job of the flow that ended before that run has a lower cursor.
 * A handler may end with ``continued``, which names the **follow-ups** of the run. The job is ``held`` until they have
   ended; then the projector publishes its outcome. Meanwhile no outcome of another execution is accepted.
 * Of the **signals** with one name, and the end of the time for it, the first one in a run is accepted.
@@ -246,7 +246,8 @@ def _is_accepted(job: Job, event: JobEvent) -> bool:
         return True  # also for a closed attempt
     if isinstance(event, Signalled):
         known = job.signals or {}
-        return event.data.signal not in known and len(known) < MAX_SIGNALS
+        # The end of the time is accepted in any case, or the job would wait forever.
+        return event.data.signal not in known and (event.data.timed_out or len(known) < MAX_SIGNALS)
     if job.follow_ups is not None:
         return isinstance(event, Succeeded | Failed) and event.data.execution == FLOW_EXECUTION
     if isinstance(event, Succeeded):

@@ -209,7 +209,9 @@ class JobService(Submitter):
             if job.final or (job.gates is not None and job.gates.rule):
                 raise JobFinal(f"the job {job.id} is {job.state}: it takes no signals", job.state)
             if len(job.signals or {}) >= MAX_SIGNALS:
-                raise SignalTaken(f"this run of the job {job.id} has {MAX_SIGNALS} signals, which is the most")
+                raise SignalTaken(
+                    f"this run of the job {job.id} has {MAX_SIGNALS} signals already and takes no more: redrive the job"
+                )
             await self.publish(event)
             job = await self.job_after_barrier(job_id)
             if job is None:

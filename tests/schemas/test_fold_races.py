@@ -6,10 +6,21 @@ from datetime import timedelta
 import pytest
 
 from jobtape.schemas.events import JobEvent
-from jobtape.schemas.fold import evolve, fold
+from jobtape.schemas.fold import MAX_SIGNALS, evolve, fold
 from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import Job
-from tests.schemas.events_of_a_job import JOB, ORDER, Execution, at, cancelled, placed, redriven, released, submitted
+from tests.schemas.events_of_a_job import (
+    JOB,
+    ORDER,
+    Execution,
+    at,
+    cancelled,
+    placed,
+    redriven,
+    released,
+    signalled,
+    submitted,
+)
 
 A, B = Execution("b-first"), Execution("a-second")  # the later execution has the smaller id: ids have no order
 NEXT = Execution("next", attempt=2)
@@ -198,3 +209,11 @@ def test_job_released_before_its_submission_keeps_no_key() -> None:
     assert evolve(job, released(1, 5)) is job
     assert play([held, A.failed(3)]).has_slots
     assert not play([held, A.failed(3), released(1, 5)]).has_slots
+
+
+def test_time_of_a_signal_ends_although_the_run_has_the_most_signals() -> None:
+    """Otherwise the job would wait for it forever."""
+    most = [signalled(f"s{n}", 2 * n) for n in range(MAX_SIGNALS)]
+    job = play([submitted(), *most, signalled("late", 2), signalled("approved", 1)])
+    assert job.signals is not None and "late" not in job.signals
+    assert job.signals["approved"]["timed_out"]
