@@ -120,7 +120,7 @@ def retry_after(value: str | None, now: datetime) -> float | None:
         return float(text[:10])
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for a zone of many digits
         return None
     if at.tzinfo is None:
         at = at.replace(tzinfo=UTC)

@@ -168,3 +168,4 @@ def test_retry_after_is_a_number_or_a_date(seconds: int) -> None:
     assert retry_after(format_datetime(now - timedelta(seconds=seconds), usegmt=True), now) == 0
     assert retry_after("soon", now) is None
     assert retry_after(None, now) is None
+    assert retry_after("Tue, 01 Jan 2030 00:00:00 +" + "9" * 20, now) is None
