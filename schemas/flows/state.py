@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from jobtape.schemas.flows.flow import child_id, recorded_flow_of
 from jobtape.schemas.flows.graph import OVER, Decision, NodeState
+from jobtape.schemas.gates import Gate
 from jobtape.schemas.job import FINAL, Job, JobState, replace
 
 _Part = Literal["open", "succeeded", "failed", "outdated"]
@@ -60,6 +61,8 @@ class FlowState:
         self._own = {child_id(job, name, None) for name in self.recorded.nodes} if self.follows else None
         self.items: dict[str, int] = {}
         """How many jobs a mapped node has, once that is known."""
+        self.kept_gates: frozenset[Gate] | None = None
+        """What the jobs keep that wait for the end of this flow, so that its jobs cannot have it; None if not known."""
         self.expansions: dict[str, Expansion] = {}
         """Of a mapped node that is being expanded: what its jobs are made of."""
         self.outcome_published = False

@@ -79,7 +79,7 @@ class Payloads:
         return payload, self.gates(flow, node, payload)
 
     def gates(self, flow: FlowState, node: RecordedNode, payload: dict[str, Any]) -> Gates:
-        """Return the gates of a node's job. Raises PayloadFault."""
+        """Return the gates of a node's job; ``flow.kept_gates`` has to be known. Raises PayloadFault."""
         if node.order.type == FLOW:
             return Gates(flow=True)
         labels = {**(flow.job.labels or {}), **node.order.labels}
@@ -88,13 +88,19 @@ class Payloads:
             gates = declared.gates(payload, labels, node.ordering_key) or Gates()
         except PayloadInvalid as error:
             raise PayloadFault(str(error)) from None
-        own = flow.job.gates
-        if own is not None and own.ordering_key is not None and gates.ordering_key == own.ordering_key:
+        kept = flow.kept_gates
+        assert kept is not None
+        if gates.ordering_key is not None and ("", gates.ordering_key) in kept:
             raise PayloadFault(
-                f"it has the ordering key {own.ordering_key!r} of the job that it follows, which keeps the key until "
+                f"it has the ordering key {gates.ordering_key!r} of a job that it follows, which keeps the key until "
                 "its follow-ups have ended: give it another key"
             )
         return gates
+        if gates.unique is not None and gates.unique.conflict == "replace" and gates.unique.gate in kept:
+            raise PayloadFault(
+                f"it has the unique key {gates.unique.key!r} of a job that it follows, and would wait for the end of "
+                "that job (conflict='replace'): give it another key"
+            )
 
     async def continuation(self, flow: FlowState) -> Job | None:
         """Return the job whose outcome becomes that of the job that it follows; None if it has none.

@@ -28,7 +28,7 @@ from jobtape.schemas.flows import outcomes
 from jobtape.schemas.flows.flow import FLOW, Fork, RecordedNode, child_id, child_order, follow_up_id
 from jobtape.schemas.flows.graph import Decision
 from jobtape.schemas.flows.state import Expansion, FlowJob, FlowState
-from jobtape.schemas.gates import Gates
+from jobtape.schemas.gates import Gate, Gates
 from jobtape.schemas.interventions import cancelled, redriven
 from jobtape.schemas.job import FINAL, Job, JobRun, JobState
 from jobtape.schemas.topology import CANCEL_KEY
@@ -222,6 +222,8 @@ class FlowRunner:
         elif node.limit is None:
             self._changed_flows.add(flow.job.id)
 
+        if flow.kept_gates is None:
+            flow.kept_gates = await self._kept_gates(flow)
     async def _expand(self, flow: FlowState, name: str, node: RecordedNode) -> Expansion:
         items = await self._payloads.items(flow, node)
         results = await self._payloads.results(flow, node)
@@ -239,6 +241,21 @@ class FlowRunner:
             if of is None and node.map is not None:
                 raise PayloadFault("there were no items in the first run of the flow")
             taken = await self._payloads.taken(flow, name) if of is None else of.taken
+    async def _kept_gates(self, flow: FlowState) -> frozenset[Gate]:
+        """Return the gates of the jobs that wait for the end of this flow, as far as they keep them meanwhile."""
+        kept: set[Gate] = set()
+        job: Job | None = flow.job
+        while job is not None:
+            if job.gates is not None and job.follow_ups is not None:
+                kept.update(job.gates.slots(follows=True))
+            above: Job | None = None
+            if job.flow is not None:
+                # Mostly it is in memory. Its payload may be large.
+                known = self._flows.get(job.flow)
+                above = known.job if known is not None else await self._active.call(self._active.store.job, job.flow)
+            job = above if above is not None and _waits_for(above, job) else None
+        return frozenset(kept)
+
             if known is None and item in taken:
                 await self._take(flow, name, node, item, taken[item])
                 return
@@ -353,3 +370,10 @@ def _began_before_end(job: FlowJob, flow: Job) -> bool:
     """Return whether a job of a cancelled flow began before that. One that was redriven later goes on."""
     assert flow.state in FINAL
     return job.run == 1 or job.run_at is None or flow.finished_at is None or job.run_at <= flow.finished_at
+
+
+def _waits_for(above: Job, job: Job) -> bool:
+    """Return whether the flow or job ``above`` ends only after ``job``: not if its handler has spawned that."""
+    if above.follow_ups is None:
+        return above.gates is not None and above.gates.flow
+    return job.id == follow_up_id(above.id, above.run, job.node or "")

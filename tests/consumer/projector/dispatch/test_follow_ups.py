@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 from uuid_utils import uuid7
 
-from jobtape import Context, JobType, Options, Signal, job, step
+from jobtape import Context, Flow, JobType, Options, Signal, Unique, job, step
 from jobtape.producer.service.submission.order_check import order_for
 from jobtape.schemas.events import Submitted, submitted
 from jobtape.schemas.interventions import cancelled, redriven, signalled
@@ -85,7 +85,29 @@ async def of_customer(customer: str, ctx: Context, text: str = "") -> str:
     return text or ctx.then(of_customer, customer=customer, text="same key")
 
 
-TYPES: Final = (double, gated, add_up, split, deep, answer, ask, hold, of_customer, split_isolated)
+@job("go_on")
+async def go_on(customer: str, ctx: Context) -> Any:
+    return ctx.then(of_customer, customer=customer, text="same key")
+
+
+@job("customer.far", ordering_key="customer")
+async def far(customer: str, ctx: Context, within_flow: bool = False) -> Any:
+    if not within_flow:
+        return ctx.then(go_on, customer=customer)
+    inner = Flow()
+    inner.add(of_customer, customer=customer, text="same key", node="same")
+    return ctx.then(add_up, {"inner": step("jobtape.flow", inner.body())}, results=[])
+
+
+@job("customer.alone", unique=Unique(by=["customer"], conflict="replace"))
+async def alone(customer: str, ctx: Context, text: str = "") -> str:
+    return text or ctx.then(alone, customer=customer, text="same key")
+
+
+TYPES: Final = (
+    *(double, gated, add_up, split, deep, answer, ask, hold, of_customer, split_isolated),
+    *(go_on, far, alone),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -173,6 +195,25 @@ async def test_outcome_of_the_continuation_is_that_of_the_job(rig: Rig, store: S
         await asyncio.to_thread(rebuilt, store)
         assert [store.job(each) for each in (first, failing, deepest, too_deep)] == before
         await check(rig, store)
+
+
+async def test_follow_up_that_would_wait_for_a_job_above_it_fails(rig: Rig, view: Store) -> None:
+    """Each job here waits for one below it, which can only begin when the first one has ended."""
+    async with rig.projector(view), rig.worker(*TYPES):
+        below, within, unique = (
+            await put(rig, far, customer="a"),
+            await put(rig, far, customer="b", within_flow=True),
+            await put(rig, alone, customer="c"),
+        )
+        for job_id, why in ((below, "the ordering key 'customer=a'"), (unique, "the unique key 'customer=c'")):
+            ended = await flow_ended(view, job_id)
+            assert (ended.state, ended.reason) == (JobState.FAILED, "payload_invalid")
+            assert ended.error is not None and why in ended.error.message
+        assert (await flow_ended(view, within)).reason == "node_failed"
+        (inner,) = jobs_of(view, within)
+        (same,) = jobs_of(view, inner.id)
+        assert same.error is not None and "the ordering key 'customer=b'" in same.error.message
+        await check(rig, view)
 
 
 async def test_job_that_waits_is_neither_running_nor_on_a_queue(rig: Rig, view: Store) -> None:
