@@ -1,11 +1,12 @@
 """Reads of flows: which ones have something to decide, and the jobs of their nodes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import func, select, text
 
 from jobtape.schemas import plainjson
+from jobtape.schemas.cursor import MAX_CURSOR
 from jobtape.schemas.flows.graph import NodeState
 from jobtape.schemas.flows.references import NotFound, Reference
 from jobtape.schemas.flows.state import FlowJob, FlowState
@@ -58,19 +59,17 @@ class Flows(StorePart):
             for item, state, result in rows
         ]
 
-    def succeeded_then(self, flow: str, cursor: int) -> list[FlowJob]:
-        """Return the jobs of a flow that had succeeded at ``cursor``."""
-        found = PastView(self.database).flow_jobs(flow, cursor)
+    def succeeded_then(self, flow: str, cursor: int, node: str | None = None) -> list[FlowJob]:
+        """Return the jobs of a flow, or of one node, that had succeeded at ``cursor``."""
+        found = PastView(self.database).flow_jobs(flow, cursor, node)
         return [job for job in found if job.state is JobState.SUCCEEDED]
 
-    def taken(self, flow: str, node: str, cursor: int) -> dict[int | None, Job]:
-        """Return the jobs of a node that had succeeded at ``cursor``, as they were then, by item."""
-        ids = {job.id: job.item for job in self.succeeded_then(flow, cursor) if job.node == node}
+    def jobs_then(self, job_ids: Collection[str], cursor: int) -> dict[str, Job]:
+        """Return the jobs as they were at ``cursor``, by id, without those that are not kept."""
         with self.database.reading() as connection:
-            found = some(connection, ids)
-        changed = [job_id for job_id in ids if job_id not in found or found[job_id].cursor > cursor]
-        found |= PastView(self.database).jobs(changed, cursor)
-        return {ids[job_id]: job for job_id, job in found.items()}
+            found = {job_id: job for job_id, job in some(connection, job_ids).items() if job.cursor <= cursor}
+        changed = [job_id for job_id in job_ids if job_id not in found]
+        return found | PastView(self.database).jobs(changed, cursor)
 
     def count_items(self, flow: FlowState, cursor: int | None = None) -> None:
         """Set ``flow.items`` of the mapped nodes whose lists are known by now. ``cursor``: by then instead."""
@@ -86,24 +85,24 @@ class Flows(StorePart):
         """Return the length of the list at ``reference``; None if there is none yet, or never one."""
         if reference.node is None:
             return _length_at(reference, flow.recorded.input)
-        mapped = flow.recorded.nodes[reference.node].map is not None
-        own = flow.job_of(reference.node, None)
-        if mapped:
-            if own is not None or reference.node not in flow.items:
+        item: int | None = None
+        if flow.recorded.nodes[reference.node].map is not None:
+            if flow.job_of(reference.node, None) is not None or reference.node not in flow.items:
                 return None
             if flow.states(ended=flow.job.final)[reference.node] not in (NodeState.SUCCEEDED, NodeState.FAILED):
                 return None
             if not reference.path:
                 return flow.items[reference.node]
-        elif own is None or own.state is not JobState.SUCCEEDED:
+            # All results together may be large. The path begins with the number of one.
+            first, slash, rest = reference.path[1:].partition("/")
+            if not (first.isascii() and first.isdigit()):
+                return None
+            item, reference = int(first), reference._replace(path=slash + rest)
+        own = flow.job_of(reference.node or "", item)
+        if own is None or own.state is not JobState.SUCCEEDED:
             return None
-        if cursor is None:
-            found = self.results(flow.job.id, reference.node, 2**62)
-            assert not isinstance(found, int)
-            return _length_at(reference, result_of(found, mapped=mapped))
-        then = self.taken(flow.job.id, reference.node, cursor)
-        results = [then[item].result if item in then else None for item in range(flow.items.get(reference.node, 0))]
-        return _length_at(reference, results if mapped else then[None].result if None in then else None)
+        then = self.jobs_then([own.id], MAX_CURSOR if cursor is None else cursor)
+        return _length_at(reference, then[own.id].result) if own.id in then else None
 
 
 def _length_at(reference: Reference, value: Any) -> int | None:

@@ -71,10 +71,11 @@ class PastView(StorePart):
         with self.database.reading() as connection:
             return _folded(connection, [job_id], cursor).get(job_id)
 
-    def flow_jobs(self, flow: str, cursor: int) -> list[FlowJob]:
-        """Return the jobs that the flow had then."""
+    def flow_jobs(self, flow: str, cursor: int, node: str | None = None) -> list[FlowJob]:
+        """Return the jobs that the flow had then, or those of one node."""
+        statement = _FLOW_THEN if node is None else _FLOW_THEN.where(_job.node == node)
         with self.database.reading() as connection:
-            rows = connection.execute(_FLOW_THEN, {"flow": flow, "cursor": cursor}).all()
+            rows = connection.execute(statement, {"flow": flow, "cursor": cursor}).all()
         return [FlowJob(row[0], row[1], row[2], JobState(row[3]), 1, None, row[4], row[5]) for row in rows]
 
     def jobs(self, job_ids: Sequence[str], cursor: int) -> dict[str, Job]:

@@ -8,8 +8,8 @@ from jobtape.producer.service.errors import JobGone
 from jobtape.producer.service.ids import utc_now
 from jobtape.producer.service.service import JobService
 from jobtape.producer.service.submission.order_check import forked_order
-from jobtape.schemas.flows.flow import RecordedFlow, child_id
-from jobtape.schemas.job import Job, JobState, Order
+from jobtape.schemas.flows.flow import Fork, RecordedFlow, child_id
+from jobtape.schemas.job import Job, Order
 from jobtape.view.store import Store
 
 
@@ -21,18 +21,20 @@ async def fork_order(service: JobService, job: Job, begin: str, payload: dict[st
     flow are not kept any more, ViewBehind and ViewUnavailable.
     """
     await service.job_after_barrier(job.id)
-    as_of, taken = await service.read(_succeeded, service.store, job)
+    so_far = await service.read(_so_far, service.store, job)
     return await asyncio.to_thread(
-        forked_order, job, begin, payload, taken, as_of, service.job_types, service.limits, utc_now()
+        forked_order, job, begin, payload, so_far, service.job_types, service.limits, utc_now()
     )
 
 
-def _succeeded(store: Store, job: Job) -> tuple[int, Counter[str]]:
-    """Return the last cursor of the view, and the number of the jobs of each node that had succeeded by then."""
+def _so_far(store: Store, job: Job) -> Fork:
+    """Return what a fork of the whole flow would take at the last cursor of the view."""
     as_of = store.committed.reach().head
     found = store.flows.succeeded_then(job.id, as_of)
     flow = RecordedFlow.model_validate(job.payload)
     # Retention removes the jobs of a flow when it has ended, so one that is gone shows that others may be gone too.
     if store.retention.gone([child_id(job, name, item) for name in flow.nodes for item in (None, 0)]):
         raise JobGone(f"jobs of the flow {job.id} are not kept any more (JOBTAPE_JOB_RETENTION): submit a new flow")
-    return as_of, Counter(each.node for each in found if each.state is JobState.SUCCEEDED)
+    then = store.past.job(job.id, as_of)
+    signals = () if then is None else tuple(name for name in then.signals or () if name in flow.signals)
+    return Fork(flow=job.id, as_of=as_of, taken=Counter(each.node for each in found), signals=signals)

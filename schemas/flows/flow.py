@@ -63,7 +63,8 @@ class RecordedNode(BaseModel):
 
 class Fork(BaseModel):
     """What a flow takes from another one, as it was ``as_of`` a cursor. ``begin``: the node from which on it runs anew;
-    None if it takes everything. ``taken``: by node, how many jobs had succeeded whose results it takes.
+    None if it takes everything. ``taken``: by node, how many jobs had succeeded whose results it takes. ``signals``:
+    those that had come, or whose time was over.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -72,6 +73,7 @@ class Fork(BaseModel):
     as_of: int
     begin: NodeName | None = None
     taken: dict[NodeName, int]
+    signals: tuple[NodeName, ...] = ()
 
 
 class RecordedSignal(BaseModel):

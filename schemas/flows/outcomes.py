@@ -150,6 +150,20 @@ def timed_out(flow: Job, signal: str, *, source: str, time: datetime) -> Signall
     return Signalled(**envelope, source=source, time=time, data=data)
 
 
+def signal_taken(flow: Job, signal: str, of: Mapping[str, Any], *, source: str, time: datetime) -> Signalled:
+    """Return the event by which a fork gets a signal of the flow that was forked. ``of``: see ``fold.signal_of``."""
+    data = SignalledData(
+        job_type=flow.type,
+        run=flow.run,
+        attempt=flow.attempt,
+        signal=signal,
+        payload=of["payload"],
+        timed_out=of["timed_out"],
+    )
+    envelope = {**_envelope(flow, Signalled.name), "id": ids.signal_event_id(flow.id, flow.run, signal, "fork")}
+    return Signalled(**envelope, source=source, time=time, data=data)
+
+
 def _envelope(flow: Job, name: str, n: int | None = None) -> dict[str, Any]:
     return {
         "id": ids.attempt_event_id(flow.id, flow.run, flow.attempt, name, FLOW_EXECUTION, n),

@@ -40,13 +40,13 @@ class FlowJob(NamedTuple):
 @dataclass(slots=True)
 class Expansion:
     """What the jobs of a mapped node are made of. ``missing``: the numbers of the items that have no job in this run.
-    ``results``: those of other nodes. ``taken``: jobs of a flow that was forked, by item.
+    ``results``: those of other nodes. ``taken``: the ids of jobs of the flow that was forked, by item.
     """
 
     items: list[Any]
     missing: deque[int]
     results: dict[str, Any]
-    taken: Mapping[int | None, Job]
+    taken: Mapping[int | None, str]
 
 
 class FlowState:
@@ -67,6 +67,8 @@ class FlowState:
         """Of a mapped node that is being expanded: what its jobs are made of."""
         self.outcome_published = False
         self.cancelling: set[str] = set()
+        self.signals_taken = False
+        """Of a fork: whether the signals of the flow that was forked are published."""
         self.timing_out: set[str] = set()
         """The signals whose end of time is published."""
         self.started = self.follows or job.state is JobState.RUNNING

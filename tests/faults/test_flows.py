@@ -12,6 +12,7 @@ from uuid_utils import uuid7
 
 from jobtape.producer.service.submission.order_check import forked_order
 from jobtape.schemas.events import JobEvent, Submitted, submitted
+from jobtape.schemas.flows.flow import Fork
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import JobState
@@ -71,7 +72,8 @@ async def submit_forks(rig: Rig, store: Store, flows: list[str], begin: str) -> 
         flow = store.job(flow_id)
         assert flow is not None
         taken = Counter(job.node for job in store.flows.succeeded_then(flow_id, as_of))
-        order = forked_order(flow, begin, None, taken, as_of, known, Settings().limits, datetime.now(UTC))
+        so_far = Fork(flow=flow_id, as_of=as_of, taken=taken)
+        order = forked_order(flow, begin, None, so_far, known, Settings().limits, datetime.now(UTC))
         event = submitted(str(uuid7()), order, source=rig.topology.source, time=datetime.now(UTC))
         await rig.publisher.publish(event)
         forks.append(event.subject)

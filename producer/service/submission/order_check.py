@@ -96,22 +96,21 @@ def forked_order(
     job: Job,
     begin: str,
     payload: Any,
-    taken: Mapping[str, int],
-    as_of: int,
+    so_far: Fork,
     job_types: Mapping[str, JobTypeSpec],
     limits: Limits,
     now: datetime,
 ) -> Order:
     """Return the order of a fork of the flow ``job`` from the node ``begin`` on. ``payload``: the new one of that node,
-    or None. ``taken``: by node, how many jobs had succeeded at the cursor ``as_of``.
+    or None. ``so_far``: what a fork of the whole flow would take.
 
     Raises PayloadInvalid and PayloadTooLarge.
     """
     old = RecordedFlow.model_validate(job.payload)
     flow = forked_flow(old, begin, payload, job_types, _order_of(job_types, limits, now, depth=1))
     anew = flow.graph.from_on(begin)
-    kept = {name: number for name, number in taken.items() if name not in anew}
-    flow.fork = Fork(flow=job.id, as_of=as_of, begin=begin, taken=kept)
+    kept = {name: number for name, number in so_far.taken.items() if name not in anew}
+    flow.fork = so_far.model_copy(update={"begin": begin, "taken": kept})
     order = job.order
     assert order is not None
     return order.model_copy(update={"payload": _recorded(flow, limits), "flow": None})

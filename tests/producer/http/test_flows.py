@@ -347,6 +347,28 @@ async def test_fork_runs_anew_from_a_node_on_and_takes_other_results(at_work: Ap
     await check(rig, view)
 
 
+async def test_fork_takes_signals_that_came_and_times_that_were_over(at_work: Api, rig: Rig, view: Store) -> None:
+    """Otherwise its jobs that take their results would wait for the signals again."""
+    _broken.clear()
+    after_time = {"two": {"type": "mark", "payload": {"name": "two"}, "after": ["paid"]}}
+    nodes = {
+        "one": {"type": "mark", "payload": {"name": {"$from": "approved", "path": "/by"}}},
+        "inner": {"type": "jobtape.flow", "payload": {"nodes": after_time, "signals": {"paid": {"timeout": 0.1}}}},
+        "end": {"type": "mark", "payload": {"name": {"$from": "one"}}, "after": ["inner"]},
+    }
+    submitted = await at_work.client.post("/flows", json={"nodes": nodes, "signals": {"approved": {}}})
+    flow = submitted.json()
+    sent = await at_work.client.post(f"/jobs/{flow['id']}/signals/approved", json={"payload": {"by": "Ada"}})
+    assert sent.status_code == 200, sent.text
+    ended = await at_work.client.get(submitted.headers["location"], headers={"Prefer": "wait=30"})
+    assert ended.json()["state"] == "succeeded"
+    _ran.clear()
+    forked = await fork(at_work, flow, {"from": "end"})
+    assert (forked["state"], forked["result"], _ran) == ("succeeded", {"end": "Ada"}, {"Ada": 1})
+    assert forked["signals"] == ended.json()["signals"] != {}
+    await check(rig, view)
+
+
 async def test_fork_that_cannot_run_is_refused(at_work: Api, view: Store) -> None:
     _broken.clear()
     flow = await run(at_work, MARKED)

@@ -1,5 +1,6 @@
 """Makes the payloads of nodes' jobs: puts the results of earlier nodes in the place of the references."""
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from jobtape.consumer.projector.active_projector import ActiveProjector
@@ -14,7 +15,7 @@ from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.job_types.declared_gates import DeclaredGates
 from jobtape.view.flows import result_of
 
-_NO_RESULT: Final = "the results of the node {} have {} bytes, a payload may have {} (JOBTAPE_MAX_PAYLOAD)"
+_TOO_LARGE: Final = "the results of the node {} have {} bytes, a payload may have {} (JOBTAPE_MAX_PAYLOAD)"
 
 
 class PayloadFault(Exception):
@@ -95,15 +96,15 @@ class Payloads:
                 f"it has the ordering key {gates.ordering_key!r} of a job that it follows, which keeps the key until "
                 "its follow-ups have ended: give it another key"
             )
-        return gates
         if gates.unique is not None and gates.unique.conflict == "replace" and gates.unique.gate in kept:
             raise PayloadFault(
                 f"it has the unique key {gates.unique.key!r} of a job that it follows, and would wait for the end of "
                 "that job (conflict='replace'): give it another key"
             )
+        return gates
 
     async def continuation(self, flow: FlowState) -> Job | None:
-        """Return the job whose outcome becomes that of the job that it follows; None if it has none.
+        """Return the follow-up whose outcome becomes that of ``flow.job``; None if it was not begun.
 
         Raises ViewUnavailable.
         """
@@ -112,18 +113,36 @@ class Payloads:
             return None
         return (await self._active.call(self._active.store.jobs, [known.id])).get(known.id)
 
-    async def taken(self, flow: FlowState, name: str) -> dict[int | None, Job]:
-        """Return the jobs whose results the node takes from the flow that was forked, by item.
+    async def taken(self, flow: FlowState, name: str) -> dict[int | None, str]:
+        """Return the ids of the jobs whose results the node takes from the flow that was forked, by item.
 
         Raises PayloadFault if they are not kept any more, and ViewUnavailable.
         """
         fork = flow.recorded.fork
         if fork is None or name not in fork.taken:
             return {}
-        found = await self._active.call(self._active.store.flows.taken, fork.flow, name, fork.as_of)
+        found = await self._active.call(self._active.store.flows.succeeded_then, fork.flow, fork.as_of, name)
         if len(found) != fork.taken[name]:
-            raise PayloadFault(f"the results of the node {name} in the flow {fork.flow} are not kept any more")
-        return found
+            raise self.not_kept(flow, name)
+        return {job.item: job.id for job in found}
+
+    async def taken_jobs(self, flow: FlowState, job_ids: Collection[str]) -> dict[str, Job]:
+        """Return those of the jobs that ``taken`` has named that are still kept, as they were then. They may be large,
+        so ask for few at once. Raises ViewUnavailable.
+        """
+        fork = flow.recorded.fork
+        if fork is None or not job_ids:
+            return {}
+        return await self._active.call(self._active.store.flows.jobs_then, job_ids, fork.as_of)
+
+    @staticmethod
+    def not_kept(flow: FlowState, name: str) -> PayloadFault:
+        """Return the fault of a node whose results in the flow that was forked have been removed."""
+        forked = "" if flow.recorded.fork is None else flow.recorded.fork.flow
+        return PayloadFault(
+            f"the results of the node {name} in the flow {forked} are not kept any more (JOBTAPE_JOB_RETENTION): "
+            "submit a new flow"
+        )
 
     async def last_results(self, flow: FlowState) -> dict[str, Any]:
         """Return the results of the last nodes that have one, without mapped nodes, as far as there is room for them.
@@ -158,7 +177,7 @@ class Payloads:
         most = self._most if mapped else 2**62
         found = await self._active.call(self._active.store.flows.results, flow.job.id, name, most)
         if isinstance(found, int):
-            raise PayloadFault(_NO_RESULT.format(name, found, self._most))
+            raise PayloadFault(_TOO_LARGE.format(name, found, self._most))
         if mapped and name not in flow.items:
             return None
         return result_of(found, mapped=mapped)

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
@@ -39,10 +39,11 @@ log = logging.getLogger(__name__)
 PAGE: Final = 500
 """Jobs of one flow that are submitted before other flows get their turn."""
 AT_ONCE: Final = 32
-"""Flows that are looked at together."""
+"""Flows that are advanced together."""
 REPORT_EVERY: Final = 1.0
 """Seconds between two events with the progress of a flow."""
 REMEMBERED: Final = 10_000
+"""Jobs that have spawned others, of which it is remembered that they are no flows."""
 LONGEST_WAIT: Final = 60.0
 """Seconds until the clock is read again. It may be set."""
 
@@ -58,10 +59,10 @@ class FlowRunner:
         """Of flows that are being read: what was committed meanwhile."""
         self._changed_flows: set[str] = set()
         self._later: dict[str, float] = {}
-        """Flows that are looked at again at that time, in seconds since 1970."""
+        """When flows are advanced although nothing has changed, in seconds since 1970."""
         self._reported: dict[str, float] = {}
         self._without: OrderedDict[str, None] = OrderedDict()
-        """Jobs without follow-ups, of which other jobs are known that their handlers have spawned."""
+        """Jobs that wait for no follow-ups and are still the ``flow`` of others, which their handlers have spawned."""
         self._changed = asyncio.Event()
 
     def notify(self, batch: FoldedBatch) -> None:
@@ -126,6 +127,7 @@ class FlowRunner:
         if not flow.started:
             flow.started = True
             await self._active.publish(outcomes.started(flow.job, **self._stamp()))
+        await self._take_signals(flow)
         await self._time_out_signals(flow)
         decision = flow.decide()
         if decision.stopped:
@@ -137,6 +139,20 @@ class FlowRunner:
         if decision.ready:
             self._changed_flows.add(flow_id)
         await self._report(flow, decision)
+
+    async def _take_signals(self, flow: FlowState) -> None:
+        """Publish the signals that a fork takes in its first run, without which the jobs after them would wait."""
+        fork = flow.recorded.fork
+        if fork is None or flow.signals_taken or flow.job.run > 1:
+            return
+        flow.signals_taken = True
+        missing = [name for name in fork.signals if name not in (flow.job.signals or {})]
+        then = await self._active.call(self._active.store.past.job, fork.flow, fork.as_of) if missing else None
+        if then is None:
+            return
+        old = then.signals or {}
+        events = [outcomes.signal_taken(flow.job, name, old[name], **self._stamp()) for name in missing if name in old]
+        await run_all(self._active.publish(event) for event in events)
 
     async def _time_out_signals(self, flow: FlowState) -> None:
         now = datetime.now(UTC)
@@ -206,6 +222,8 @@ class FlowRunner:
     async def _begin(self, flow: FlowState, name: str) -> None:
         """Submit the job of a node, or run it again. Of a mapped node: up to ``PAGE`` jobs."""
         node = flow.recorded.nodes[name]
+        if flow.kept_gates is None:
+            flow.kept_gates = await self._kept_gates(flow)
         if node.map is None or flow.job_of(name, None) is not None:
             await self._begin_job(flow, name, node, None)
             return
@@ -216,31 +234,13 @@ class FlowRunner:
             return
         room = PAGE if node.limit is None else min(PAGE, node.limit - flow.open_jobs(name))
         page = [expansion.missing.popleft() for _ in range(min(room, len(expansion.missing)))]
-        await run_all(self._begin_job(flow, name, node, item, expansion) for item in page)
+        old = await self._payloads.taken_jobs(flow, [expansion.taken[item] for item in page if item in expansion.taken])
+        await run_all(self._begin_job(flow, name, node, item, expansion, old) for item in page)
         if not expansion.missing:
             flow.expansions.pop(name, None)
         elif node.limit is None:
             self._changed_flows.add(flow.job.id)
 
-        if flow.kept_gates is None:
-            flow.kept_gates = await self._kept_gates(flow)
-    async def _expand(self, flow: FlowState, name: str, node: RecordedNode) -> Expansion:
-        items = await self._payloads.items(flow, node)
-        results = await self._payloads.results(flow, node)
-        taken = await self._payloads.taken(flow, name)
-        flow.items[name] = len(items)
-        expansion = flow.expansions[name] = Expansion(items, flow.missing(name, len(items)), results, taken)
-        return expansion
-
-    async def _begin_job(
-        self, flow: FlowState, name: str, node: RecordedNode, item: int | None, of: Expansion | None = None
-    ) -> None:
-        """Submit a job, or run it again. One without a payload fails."""
-        known = flow.job_of(name, item)
-        try:
-            if of is None and node.map is not None:
-                raise PayloadFault("there were no items in the first run of the flow")
-            taken = await self._payloads.taken(flow, name) if of is None else of.taken
     async def _kept_gates(self, flow: FlowState) -> frozenset[Gate]:
         """Return the gates of the jobs that wait for the end of this flow, as far as they keep them meanwhile."""
         kept: set[Gate] = set()
@@ -256,8 +256,34 @@ class FlowRunner:
             job = above if above is not None and _waits_for(above, job) else None
         return frozenset(kept)
 
+    async def _expand(self, flow: FlowState, name: str, node: RecordedNode) -> Expansion:
+        items = await self._payloads.items(flow, node)
+        results = await self._payloads.results(flow, node)
+        taken = await self._payloads.taken(flow, name)
+        flow.items[name] = len(items)
+        expansion = flow.expansions[name] = Expansion(items, flow.missing(name, len(items)), results, taken)
+        return expansion
+
+    async def _begin_job(
+        self,
+        flow: FlowState,
+        name: str,
+        node: RecordedNode,
+        item: int | None,
+        of: Expansion | None = None,
+        old: Mapping[str, Job] | None = None,
+    ) -> None:
+        """Submit a job, or run it again. One without a payload fails. ``old``: the jobs of the forked flow, by id."""
+        known = flow.job_of(name, item)
+        try:
+            if of is None and node.map is not None:
+                raise PayloadFault("there were no items in the first run of the flow")
+            taken = await self._payloads.taken(flow, name) if of is None else of.taken
             if known is None and item in taken:
-                await self._take(flow, name, node, item, taken[item])
+                old = await self._payloads.taken_jobs(flow, [taken[item]]) if old is None else old
+                if taken[item] not in old:
+                    raise self._payloads.not_kept(flow, name)
+                await self._take(flow, name, node, item, old[taken[item]])
                 return
             results = await self._payloads.results(flow, node) if of is None else of.results
             payload, gates = self._payloads.make(flow, node, results, None if of is None else of.items[item or 0])
@@ -281,7 +307,8 @@ class FlowRunner:
         if node.order.type == FLOW:
             inner = await self._active.call(self._active.store.flows.succeeded_then, old.id, fork.as_of)
             number = Counter(job.node for job in inner)
-            payload = {**payload, "fork": Fork(flow=old.id, as_of=fork.as_of, taken=number).model_dump(mode="json")}
+            inner_fork = Fork(flow=old.id, as_of=fork.as_of, taken=number, signals=tuple(old.signals or ()))
+            payload = {**payload, "fork": inner_fork.model_dump(mode="json")}
         else:
             # Before its submission, as that of a job that fails.
             event = outcomes.taken(flow.job, child_id(flow.job, name, item), old, **self._stamp())
@@ -346,7 +373,7 @@ class FlowRunner:
 
 
 def _is_flow(job: Job) -> bool:
-    """Return whether the job is a flow or has follow-ups."""
+    """Return whether the job is a flow or waits, or has waited in this run, for follow-ups."""
     return job.follow_ups is not None or (job.gates is not None and job.gates.flow)
 
 
