@@ -78,7 +78,8 @@ def _spawned(
         raise ValueError(f"a key of ctx.spawn has letters, digits, _, . and -, at most 64: not {key!r}")
     if context.depth >= MAX_DEPTH:
         message = (
-            f"the job is below {context.depth} others already, and jobs may be spawned {MAX_DEPTH} deep: submit it"
+            f"the job is below {context.depth} others already, and jobs may be spawned {MAX_DEPTH} deep: call submit "
+            "instead of ctx.spawn"
         )
         raise PayloadInvalid(message, [])
     options: Options = kwargs.pop("options", None) or Options()

@@ -40,7 +40,7 @@ class Context:
     """
 
     depth: int = 0
-    """How many jobs and flows are above this one, because it follows them."""
+    """How many jobs and flows are above this one: those of which it is a follow-up or a node, or that spawned it."""
 
     @property
     def idempotency_key(self) -> str:
@@ -64,8 +64,8 @@ class Context:
 
         ``children``, steps by name or in a list, begin at once. ``job_type`` begins when all have ended, and its
         outcome becomes that of this job, which is ``held`` meanwhile. If its handler has a parameter ``results``, it
-        gets their results: a mapping or a list as ``children`` is. They exist if and only if this outcome is accepted,
-        once each, whatever is repeated or killed.
+        gets their results: a mapping or a list as ``children`` is. The jobs that follow exist if and only if this
+        outcome is accepted, once each, whatever is repeated or killed.
 
         ``wait``: a ``Signal`` or several, which have to come too. A parameter ``signal`` gets the payload of the
         signal, ``signals`` those of several, by name; None if the time was over. ``on``: ``"success"`` begins

@@ -22,8 +22,8 @@ from jobtape.schemas.job import Job, JobRun, JobState
 
 @dataclass(frozen=True, slots=True)
 class GatedRun:
-    """One run of a job with gates. ``cursor``: that of its latest event, which is the first one of a held run.
-    ``due``: when it was submitted or redriven, or the later time for which it was submitted.
+    """One run of a job with gates. ``cursor``: that of its latest event. A held run has only its first one, apart from
+    signals. ``due``: when it was submitted or redriven, or the later time for which it was submitted.
 
     ``is_open``: whether it may run or does. ``follows``: whether it waits for its follow-ups. Then it counts
     as running.

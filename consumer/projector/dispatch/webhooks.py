@@ -43,7 +43,8 @@ _ATTEMPT_ENDED: Final = {
     True: frozenset({JobState.RETRYING, JobState.FAILED}),
     False: frozenset({JobState.SUCCEEDED}),
 }
-"""The states of a delivery that show that its endpoint begins to fail (by True) or is well again."""
+"""The states of a delivery that show that its endpoint has changed: under True those of one that was well and fails,
+under False those of one that has failed and is well again."""
 _ENDED_BADLY: Final = frozenset({JobState.FAILED, JobState.CANCELLED})
 
 
