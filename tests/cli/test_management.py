@@ -215,7 +215,7 @@ async def test_live_subscriptions_are_listed_and_shown(
         "messages": 2,
         "consumers": 0,
         "filter": wanted,
-        "limits": {"messages": 2, "bytes": 5_000_000, "expires": 3600.0},
+        "limits": {"messages": 2, "bytes": 5_000_000, "age": None, "expires": 3600.0},
     }
     assert (own["name"], own["filter"], set(own["limits"].values())) == ("x", None, {None})
     assert {each["queue"].removeprefix(f"{topology.namespace}-"): each["limits"]["messages"] for each in others} == {
@@ -226,6 +226,7 @@ async def test_live_subscriptions_are_listed_and_shown(
         "unlimited": None,
     }
     assert {each["name"] for each in others} == {None}
+    assert [each["limits"]["age"] for each in others if each["queue"].endswith("-stream")] == ["1D"]
 
 
 async def test_silent_management_api_holds_up_no_answer(store: Store, sqlite_url: str) -> None:

@@ -10,7 +10,7 @@ import { Foreign, Message, ProblemBox, Section, size, Time } from "../parts/basi
 
 /** @typedef {import("../core/types.js").Num} Num */
 /** @typedef {{name: string, cursor: Num, behind: Num, moved_at: string, reader: string | null}} Subscription */
-/** @typedef {{messages: Num | null, bytes: Num | null, expires: Num | null}} Limits */
+/** @typedef {{messages: Num | null, bytes: Num | null, age: string | null, expires: Num | null}} Limits */
 /** @typedef {{name: string | null, queue: string, messages: Num | null, consumers: Num | null, filter: string | null, limits: Limits}} Live */
 /** @typedef {{items: Subscription[], live: Live[] | null, live_reason: string | null}} Answer */
 
@@ -110,10 +110,11 @@ function isFull({ messages, limits }) {
 }
 
 /** @param {Limits} limits */
-function limitsOf({ messages, bytes, expires }) {
+function limitsOf({ messages, bytes, age, expires }) {
   return [
     messages !== null && `${counted(messages)} events`,
     bytes !== null && size(Number(bytes)),
+    age !== null && `kept for ${age}`,
     expires !== null && `removed after ${duration(Number(expires))} without a consumer`,
   ]
     .filter(Boolean)

@@ -36,6 +36,7 @@ class QueueLimitsOut(BaseModel):
 
     messages: int | None = Field(description="The largest number of messages.")
     bytes: int | None = Field(description="The largest size of all messages together.")
+    age: str | None = Field(description="Of a stream: the largest age of a message, such as `7D`.")
     expires: float | None = Field(description="The seconds without a consumer after which the broker removes it.")
 
 
@@ -106,6 +107,7 @@ def _live(queue: SeenQueue, topology: Topology) -> dict[str, Any]:
         "limits": {
             "messages": queue.limit("max-length"),
             "bytes": queue.limit("max-length-bytes"),
+            "age": queue.arguments.get("x-max-age") or queue.policy.get("max-age"),
             "expires": None if expires is None else expires / 1000,
         },
     }
