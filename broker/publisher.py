@@ -74,7 +74,8 @@ class Publisher:
     async def place(self, event: WorkEvent, *, timeout: float | None = None) -> Deferred | None:
         """Write ``event`` to the tape and its work to its queue. Return when both have it.
 
-        Returns the event that defers the work if its queue refused it. Raises as ``publish``.
+        Returns the event that defers the work if its queue refused it. Raises what
+        ``publish`` raises.
         """
         queue = event.data.order.queue
         body = encode(event)
@@ -94,7 +95,7 @@ class Publisher:
         return None
 
     def note_refusal(self, queue: str, error: BaseException | None) -> None:
-        """Note that ``queue`` is full, if that is what the ``error`` of a begun publish of work says."""
+        """Note that ``queue`` is full, if the ``error`` of a publish of work that ``begin`` started says so."""
         if isinstance(error, aiormq.exceptions.DeliveryError):
             self._note_full(queue)
 

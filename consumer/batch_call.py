@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobtape.consumer.handler_call import Call, ExitForkedChild
-from jobtape.consumer.outcome import Failure, Outcome, Success, failure, success_of
+from jobtape.consumer.outcome import Failure, Outcome, Success, failure, outcome_of
 from jobtape.schemas.context import current
 
 
@@ -94,6 +94,6 @@ def _outcome(call: Call, result: Any) -> Outcome:
     try:
         if isinstance(result, BaseException):
             return call.failed(result)
-        return success_of(call.job_type, result, call.max_result)
+        return outcome_of(call.job_type, result, call.max_result)
     except BaseException as error:  # noqa: BLE001 - users' results have code of their own
         return call.failed(error)

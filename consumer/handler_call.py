@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from jobtape.consumer.outcome import Failure, Outcome, failure, failure_of, success_of
+from jobtape.consumer.outcome import Failure, Outcome, failure, failure_of, outcome_of
 from jobtape.process import forks
 from jobtape.schemas.context import Context, current
 from jobtape.schemas.errors import PayloadInvalid
@@ -41,7 +41,7 @@ class Call:
             with ExitForkedChild():
                 with limits or nullcontext():
                     value = self.job_type.function(**self._arguments())
-                return success_of(self.job_type, self._own(value), self.max_result)
+                return outcome_of(self.job_type, self._own(value), self.max_result)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's failure
             return self.failed(error)
 
@@ -52,7 +52,7 @@ class Call:
             with ExitForkedChild():
                 with limits or nullcontext():
                     value = await self.job_type.function(**self._arguments())
-                return success_of(self.job_type, self._own(value), self.max_result)
+                return outcome_of(self.job_type, self._own(value), self.max_result)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - also a SystemExit, which must not end the loop

@@ -50,13 +50,13 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Continuation:
+class NamedFollowUps:
     """The handler named the jobs that follow: ``body`` is that of ``FollowUps``."""
 
     body: dict[str, Any]
 
 
-Outcome = Success | Failure | Continuation
+Outcome = Success | Failure | NamedFollowUps
 
 
 def failure(reason: Reason, kind: str, message: str, retry_after: RetryAfter = NEVER) -> Failure:
@@ -64,14 +64,14 @@ def failure(reason: Reason, kind: str, message: str, retry_after: RetryAfter = N
     return Failure(reason, ErrorInfo(type=kind, message=_shortened(message, MESSAGE_LENGTH)), retry_after)
 
 
-def success_of(job_type: JobTypeSpec, value: Any, max_result: int) -> Outcome:
+def outcome_of(job_type: JobTypeSpec, value: Any, max_result: int) -> Outcome:
     """Return the outcome of a handler that returned ``value``.
 
     It is a Failure when ``value`` does not fit the job type or has more than ``max_result`` bytes of JSON. Raises what
     the value's own code raises while it is converted to JSON.
     """
     if type(value) is FollowUps:
-        return Continuation(value.body)
+        return NamedFollowUps(value.body)
     try:
         result = job_type.result(value)
         size = len(plainjson.dumps(result))

@@ -30,6 +30,7 @@ DeferReason = Literal["unknown_type", "queue_full", "paused"] | Dropped
 """Why work was deferred: a worker does not know the job type or its version, the queue refused it, the job type is
 paused, or the broker dropped it."""
 PlacementReason = Literal["due", "lost", "given_up"]
+"""Why work is placed: its time has come, the broker lost it, or the broker gave it up after too many deliveries."""
 CancelReason = Literal["duplicate", "replaced", "debounced"]
 """Why Jobtape itself cancelled a job: an open job has its unique key, a later one replaced it, or a
 later one with its debounce key came.
@@ -461,7 +462,7 @@ def decode_newer_work(body: bytes) -> NewerWork:
         raise UnreadableEvent(first_fault(faults_of(error), "event")[:_REASON_LENGTH]) from None
 
 
-def placement_of(event: WorkEvent | NewerWork) -> int:
+def placement_number(event: WorkEvent | NewerWork) -> int:
     """Return which of its attempt's placements a message on a work queue is, counted from 1."""
     return 1 if isinstance(event, Submitted) else event.data.n
 

@@ -4,7 +4,8 @@ Theory of operation. AMQP delivers at least once: a publish without a confirm is
 executed again, a frozen worker continues and publishes late, and the messages of two publishers may reach the tape in
 either order. So the order on the tape is decisive, and ``evolve`` decides for each event whether it is accepted:
 
-* A **run** is closed by its first final event. Later events of that run change nothing.
+* A **run** is closed by its first final event. Later events of that run change nothing,
+  but ``submitted`` adds the order, and ``released`` frees its ordering key.
 * An **attempt** is closed by its first ``retrying``, or by the first event of a later attempt. After that, of its
   outcomes only ``succeeded`` is accepted, because the work was done. That event closes the run.
 * The first event of a **later run** opens that run, whichever event it is, because a worker may publish before the
@@ -14,7 +15,7 @@ either order. So the order on the tape is decisive, and ``evolve`` decides for e
   an execution other than the lost one runs it. ``deferred`` is accepted once for the latest placement, or for a later
   one. The executions before the ``deferred`` do not count as running any more; their outcomes are accepted.
 * ``submitted`` contains the order (what to run), and adds it to the job whenever it comes. It changes the state only if
-  it is the job's first event. One that is due later places no work.
+  it is the job's first event. One that is due later, or has gates, places no work.
 * A **rule** (``schemas.rules.rules``) has one run, which only ``cancelled`` ends.
 * A **flow** is never placed: the active projector publishes its events. Its ``rank`` is the cursor at which its current
   run began, so a job of the flow that ended before that run has a lower cursor.
@@ -62,7 +63,7 @@ FOLLOW_UPS: Final = "follow_ups"
 MAX_SIGNALS: Final = 100
 """Signals of one run."""
 _WAITING: Final = (_S.SCHEDULED, _S.QUEUED, _S.HELD)
-_AT_WORK: Final[dict[str, tuple[JobState, ...]]] = {
+_OF_OPEN_RUN: Final[dict[str, tuple[JobState, ...]]] = {
     "started": (_S.RUNNING,),
     "progressed": (_S.RUNNING,),
     "continued": (_S.HELD,),
@@ -80,9 +81,9 @@ TRANSITIONS: Final[dict[tuple[JobState | None, str], tuple[JobState, ...]]] = {
     (None, "released"): (_S.FAILED,),
     (None, "deferred"): (_S.SCHEDULED,),
     (None, "signalled"): (_S.QUEUED,),
-    **{(None, name): targets for name, targets in _AT_WORK.items()},
+    **{(None, name): targets for name, targets in _OF_OPEN_RUN.items()},
     # an open run
-    **{(state, name): targets for state in _S if state not in FINAL for name, targets in _AT_WORK.items()},
+    **{(state, name): targets for state in _S if state not in FINAL for name, targets in _OF_OPEN_RUN.items()},
     (_S.SCHEDULED, "placed"): (_S.QUEUED,),
     (_S.HELD, "placed"): (_S.QUEUED,),
     (_S.QUEUED, "placed"): (_S.QUEUED,),
@@ -92,7 +93,7 @@ TRANSITIONS: Final[dict[tuple[JobState | None, str], tuple[JobState, ...]]] = {
     **{(state, "signalled"): (state,) for state in _S if state not in FINAL},
     # a failed job that holds its ordering key
     (_S.FAILED, "released"): (_S.FAILED,),
-    # the order is accepted in every state; nothing else is accepted for a closed run
+    # the order is accepted in every state
     **{(state, "submitted"): (state,) for state in _S},
 }
 """(state, event) -> the possible next states. An event that is not in the table changes nothing; one that is in it may
@@ -370,7 +371,8 @@ def _place(job: Job, event: Placed, cursor: int) -> Job:
         counted,
         state=_S.QUEUED,
         attempt=event.data.attempt,
-        run_at=(due and job.run_at) or event.time,
+        # Work that is rescued was due long ago: it waits from now on.
+        run_at=job.run_at if due and job.run_at is not None else event.time,
         reason=None if job.state is _S.SCHEDULED else job.reason,
     )
 

@@ -137,15 +137,15 @@ class Gates(BaseModel):
         left_out = {"hold"} if waits else {"hold", "unique"}
         return _hash(f"{job_type} {self.model_dump_json(exclude=left_out)}")
 
-    def slots(self, *, ended: bool = False, follows: bool = False) -> tuple[Gate, ...]:
+    def slots(self, *, ended: bool = False, awaits_follow_ups: bool = False) -> tuple[Gate, ...]:
         """Return the gates of which a job has a slot. ``ended``: its run has ended, so it has the ordering key only.
-        ``follows``: it waits for its follow-ups, which may need the slots of its limits.
+        ``awaits_follow_ups``: it waits for its follow-ups, which may need the slots of its limits.
         """
         order = () if self.ordering_key is None else (("", self.ordering_key),)
         if ended:
             return order
         unique = () if self.unique is None else (self.unique.gate,)
-        if follows:
+        if awaits_follow_ups:
             return (*order, *unique)
         return (*order, *unique, *(limit.gate for limit in self.limits if limit.per is None))
 

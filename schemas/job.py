@@ -119,8 +119,9 @@ class Job:
     the work of the attempt that is due, and ``rescues`` those of this run that followed from lost work.
     ``deferred_since``: if the latest placement was deferred, when work of this attempt was deferred first for the same
     reason; otherwise None. ``gates``: what has to be free before the work of a run is placed first. ``gate_group``:
-    the group of the gates. ``rank``: the jobs of a group are placed in the order of this number. ``has_slots``:
-    whether the job has slots of its gates. ``flow``, ``node``, ``item`` and ``depth``: see ``FlowNode``.
+    the group of the gates. ``rank``: the jobs of a group are placed in the order of this number: the cursor of
+    ``submitted`` with an ordering key, otherwise the due time in microseconds; of a flow where its run began.
+    ``has_slots``: whether the job has slots of its gates. ``flow``, ``node``, ``item`` and ``depth``: see ``FlowNode``.
     ``follow_ups``: what follows in this run, as a ``RecordedFlow``. ``signals``: what was sent to this run, by name, as
     ``fold.signal_of`` returns it.
     """
@@ -176,7 +177,7 @@ class Job:
         return self.state in FINAL
 
     @property
-    def follows(self) -> bool:
+    def awaits_follow_ups(self) -> bool:
         """Whether the handler has ended, and the job waits for its follow-ups."""
         return self.follow_ups is not None and self.state is JobState.HELD
 
@@ -199,7 +200,7 @@ class Job:
                 state is JobState.SCHEDULED
                 or (state is JobState.HELD and self.follow_ups is None)
                 or state is JobState.RETRYING
-                or (state is JobState.QUEUED and self.placed == 0)
+                or (state is JobState.QUEUED and self.placed == 0)  # redriven
             )
             and not self.imported
             and self.submitted_at is not None

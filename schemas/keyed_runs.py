@@ -25,7 +25,7 @@ class GatedRun:
     """One run of a job with gates. ``cursor``: that of its latest event. A held run has only its first one, apart from
     signals. ``due``: when it was submitted or redriven, or the later time for which it was submitted.
 
-    ``is_open``: whether it may run or does. ``follows``: whether it waits for its follow-ups. Then it counts
+    ``is_open``: whether it may run or does. ``awaits_follow_ups``: whether it waits for its follow-ups. Then it counts
     as running.
     """
 
@@ -35,15 +35,15 @@ class GatedRun:
     due: datetime
     cursor: int
     is_open: bool = True
-    follows: bool = False
+    awaits_follow_ups: bool = False
 
     @classmethod
     def of(cls, job: Job, gates: Gates) -> "GatedRun":
         """Return the current run of a job that was submitted and has these gates."""
         run = JobRun(job.id, job.type, job.run, job.attempt, job.correlation_id)
         assert job.run_at is not None
-        state = JobState.RUNNING if job.follows else job.state
-        return cls(run, gates, state, job.run_at, job.cursor, not job.final and not job.imported, job.follows)
+        state = JobState.RUNNING if job.awaits_follow_ups else job.state
+        return cls(run, gates, state, job.run_at, job.cursor, not job.final and not job.imported, job.awaits_follow_ups)
 
 
 class RunToCancel(NamedTuple):

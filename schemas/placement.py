@@ -1,8 +1,9 @@
-"""The events that place work, fail lost jobs (both by the projector) and defer work (by workers and publishers).
+"""The projector's events that place work and fail lost jobs, and the event by which workers and publishers defer work.
 
-A job whose work is not on a queue *awaits placement* (``Job.awaits_placement``): it was submitted for later, its
-attempt failed and another follows, it was redriven, or its work was deferred. The projector places its work when the
-time has come. It derives the placements from the view alone, so the same tape gives the same placements.
+A job whose work is not on a queue *awaits placement* (``Job.awaits_placement``): it was submitted for later, it is held
+until its gates are open, its attempt failed and another follows, it was redriven, or its work was deferred. The
+projector places its work when the time has come. It derives the placements from the view alone, so the same tape gives
+the same placements.
 
 All functions are pure and total. The same fact has the same event id however often it is computed.
 """
@@ -23,7 +24,7 @@ from jobtape.schemas.events import (
     PlacementReason,
     Submitted,
     WorkEvent,
-    placement_of,
+    placement_number,
 )
 from jobtape.schemas.job import ErrorInfo, Job, JobState
 
@@ -87,7 +88,7 @@ def deferral(work: WorkEvent | NewerWork, reason: DeferReason, *, source: str, t
     """Return the event that defers work which cannot be run now. The projector places it again."""
     since = deferred_since(work, reason, time)
     wait = min(max((time - since).total_seconds(), SHORTEST_WAIT), LONGEST_WAIT)
-    n = placement_of(work)
+    n = placement_number(work)
     return Deferred(
         id=ids.attempt_event_id(work.subject, work.data.run, work.data.attempt, Deferred.name, str(n)),
         source=source,

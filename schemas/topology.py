@@ -1,8 +1,8 @@
 """The exchanges, queues, bindings and routing keys of one installation. ``broker.declare`` declares them.
 
 One direct exchange takes every event. All have the same key, to which the stream ``log`` is bound. Each work queue is
-bound to its own key, which a publish has as a second key in its ``CC`` header. So one confirmed publish writes the tape
-and places the work, or does neither.
+bound to its own key, which a publish has as a second key in its ``CC`` header. A confirm means that the tape and the
+work queue have the message. Without one, either may have it alone: see ``broker.publisher``.
 """
 
 from collections.abc import Iterable

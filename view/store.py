@@ -283,7 +283,7 @@ class Store:
 
     @contextmanager
     def folding(self) -> Iterator[FoldSession]:
-        """Open what a batch is folded with."""
+        """Open a connection on which one batch is read, folded and committed."""
         with self._database.by_driver("fold") as connection:
             yield FoldSession(connection)
 

@@ -258,7 +258,8 @@ class Projector:
             if offset is None and messages[0].offset > 0:
                 batch = replace(batch, horizon=cursor_of(epoch, messages[0].offset) - 1)
                 log.warning(
-                    "the tape begins at offset %d: the view contains nothing from before, see docs/how-to/replay.md",
+                    "the tape begins at offset %d: the view contains nothing from before, "
+                    'see "If the database is lost" in docs/how-to/replay.md',
                     messages[0].offset,
                 )
             return batch if session.commit(self.owner, (epoch, offset), batch, self._lease) else None

@@ -1,5 +1,4 @@
-"""Runs the services of the active projector beside the fold: relay, placement of due work, schedules, flows,
-webhooks, rescue, pruning, signs of life of the workers.
+"""Runs the services of the active projector beside the fold: ``_services`` lists them.
 
 They start when the projector has attached to the tape, keep running while it attaches again, and stop when it loses the
 lease or finds a gap. A service that fails is logged and started again; it never delays the fold.

@@ -60,6 +60,9 @@ def pause_after(store: Store, seconds: float) -> float:
 def _fold_pages(
     processes: Sequence["Connection[Any, Any]"], rebuild: RebuildState, task_slice: TaskSlice, total: int
 ) -> RebuildState | None:
+    """Fold all pages. One process reads at a time, and one commits at a time, in the order of the pages; the others
+    fold. Return the rebuild as it is then, None if it is not the present rebuild any more.
+    """
     idle = deque(processes)
     reading: Connection[Any, Any] | None = None
     folding: deque[Connection[Any, Any]] = deque()
@@ -93,7 +96,8 @@ def _fold_pages(
             assert before is not None
             assert moved.by_job is not None
             done = moved.by_job.events
-            task_slice.add(done - before.events, max(0, total - done), before.events - task_slice.done)
+            in_earlier_slices = before.events - task_slice.done
+            task_slice.add(done - before.events, max(0, total - done), in_earlier_slices)
             task_slice.check()
 
 
@@ -171,7 +175,8 @@ def _fold_until_closed(connection: "Connection[Any, Any]", store: Store) -> None
 
 
 def _fold_page(connection: "Connection[Any, Any]", store: Store) -> None:
-    """Receive a position, send the end of the page after it, receive the rebuild, and send it as it is then.
+    """Fold one page. Receive where it begins, answer where it ends, and fold it; then receive the rebuild after the
+    page before, commit, and answer the rebuild after this page.
 
     With the rebuild goes the time, by ``time.monotonic``, before which no transaction may begin.
     """

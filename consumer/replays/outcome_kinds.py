@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from jobtape.consumer.outcome import Continuation, Failure, Outcome
+from jobtape.consumer.outcome import Failure, NamedFollowUps, Outcome
 from jobtape.schemas.job import Job, JobState
 
 MOST: Final = 20
@@ -36,7 +36,7 @@ def changes(job: Job, now: Outcome) -> list[Change]:
 
     Errors differ by their types only.
     """
-    if isinstance(now, Continuation) or job.follow_ups is not None:
+    if isinstance(now, NamedFollowUps) or job.follow_ups is not None:
         return _changed_end(job, now)
     then_error = None if job.state is JobState.SUCCEEDED else job.error.type if job.error else str(job.state)
     now_error = now.error.type if isinstance(now, Failure) else None
@@ -59,7 +59,7 @@ def _changed_end(job: Job, now: Outcome) -> list[Change]:
     """Return how the ends of two handlers differ of which at least one named follow-ups. These are not compared."""
     then_text, now_text = (
         "follow-ups" if continued else "an outcome"
-        for continued in (job.follow_ups is not None, isinstance(now, Continuation))
+        for continued in (job.follow_ups is not None, isinstance(now, NamedFollowUps))
     )
     return [] if then_text == now_text else [Change("", then_text, now_text, {"then": then_text, "now": now_text})]
 

@@ -76,7 +76,7 @@ class Rebuilder:
         return rebuild
 
     def differences(self, rebuild: RebuildState, examples: int) -> Differences:
-        """Compare new and serving generation, for jobs without new events, with at most ``examples`` examples."""
+        """Compare the jobs of both generations, without those with events since, with at most ``examples`` examples."""
         self.task_slice.report(0.95, "comparing")
         comparison = ViewComparison(self.store.rebuilds.database, rebuild, examples)
         try:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from uuid_utils import uuid4
 
-from jobtape.consumer.outcome import Continuation, Failure, Outcome, Success, failure, failure_of
+from jobtape.consumer.outcome import Failure, NamedFollowUps, Outcome, Success, failure, failure_of
 from jobtape.consumer.worker.handlers.handlers import Handlers, RunningHandler
 from jobtape.schemas import ids
 from jobtape.schemas.context import Context
@@ -102,14 +102,14 @@ class Execution:
         Cancelling this requests the handler to end and does not wait for it. Raises ExecutionAborted.
         """
         outcome = await self._run_handler(handlers, job_type)
-        if isinstance(outcome, Continuation):
+        if isinstance(outcome, NamedFollowUps):
             found = await self._recorded(outcome)
             if isinstance(found, Continued):
                 return encoded(found)
             outcome = found
         return self._event_of(outcome, RetryPolicy() if job_type is None else job_type.retry)
 
-    async def _recorded(self, outcome: Continuation) -> Continued | Failure:
+    async def _recorded(self, outcome: NamedFollowUps) -> Continued | Failure:
         """Return the event with the follow-ups, or the failure that they do not fit."""
         try:
             if self._record is None:

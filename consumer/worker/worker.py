@@ -43,7 +43,7 @@ from jobtape.schemas.events import (
     WorkEvent,
     decode_work,
     encoded,
-    placement_of,
+    placement_number,
 )
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.interventions import cancelled
@@ -290,7 +290,7 @@ class Worker:
 
     def _start(self, delivery: Delivery, event: WorkEvent) -> None:
         key, order = (event.subject, event.data.run, event.data.attempt), event.data.order
-        if self._finished.get(key, 0) >= placement_of(event):
+        if self._finished.get(key, 0) >= placement_number(event):
             self._start_task(delivery, delivery.ack())
         elif (same := self._running.get(key)) is not None:
             # The channel of the first delivery was lost. Its handler still runs here, and its end settles this one.
@@ -330,7 +330,7 @@ class Worker:
             return
         finally:
             self._release_slot(event.data.order.type, execution)
-        self._finished[key] = placement_of(event)
+        self._finished[key] = placement_number(event)
         if len(self._finished) > REMEMBERED:
             self._finished.popitem(last=False)
         await delivery.ack()

@@ -1,4 +1,4 @@
-"""Submits jobs, reads and cancels them; no HTTP here.
+"""Submits, reads, cancels, redrives, releases and signals jobs; no HTTP here.
 
 Used by the REST routes and by ``await add.submit(...)`` of an application that runs under ``jobtape.lifespan``.
 """

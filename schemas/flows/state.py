@@ -55,10 +55,10 @@ class FlowState:
     def __init__(self, job: Job, jobs: Iterable[FlowJob]) -> None:
         self.recorded = recorded_flow_of(job)
         self.job = _slim(job)
-        self.follows = job.follow_ups is not None
+        self.is_follow_ups = job.follow_ups is not None
         """Whether these are the follow-ups of a job, which is no flow."""
         # A job has others in each run.
-        self._own = {child_id(job, name, None) for name in self.recorded.nodes} if self.follows else None
+        self._own = {child_id(job, name, None) for name in self.recorded.nodes} if self.is_follow_ups else None
         self.items: dict[str, int] = {}
         """How many jobs a mapped node has, once that is known."""
         self.kept_gates: frozenset[Gate] | None = None
@@ -71,7 +71,7 @@ class FlowState:
         """Of a fork: whether the signals of the flow that was forked are published."""
         self.timing_out: set[str] = set()
         """The signals whose end of time is published."""
-        self.started = self.follows or job.state is JobState.RUNNING
+        self.started = self.is_follow_ups or job.state is JobState.RUNNING
         self.reported = job.progress_n
         self._jobs: dict[str, dict[int | None, FlowJob]] = {name: {} for name in self.recorded.nodes}
         self._parts: dict[str, Counter[_Part]] = {name: Counter() for name in self.recorded.nodes}
@@ -92,7 +92,7 @@ class FlowState:
 
     def change(self, job: Job) -> None:
         """Note the state of the flow itself."""
-        is_new_run = job.rank != self.job.rank and not self.follows
+        is_new_run = job.rank != self.job.rank and not self.is_follow_ups
         self.job = _slim(job)
         if is_new_run:
             self.started = self.outcome_published = False
@@ -202,7 +202,7 @@ class FlowState:
         return NodeState.FAILED if parts["failed"] else NodeState.SUCCEEDED if parts["succeeded"] else None
 
     def _part(self, job: FlowJob) -> _Part:
-        before = not self.follows and job.cursor < (self.job.rank or 0)
+        before = not self.is_follow_ups and job.cursor < (self.job.rank or 0)
         if job.state is JobState.SUCCEEDED:
             return "succeeded"
         if before and (job.state in FINAL or job.imported):

@@ -35,14 +35,14 @@ EVERYTHING: Final = (2**63, "")
 class Group:
     """The held jobs of one group.
 
-    ``since``: a number that is the higher, the later one of its jobs was placed. ``jobs``: the first ones, sorted,
+    ``last_turn``: grows each time a job of the group is placed; the lowest is next. ``jobs``: the first ones, sorted,
     without those that were taken. ``known_to``: all held jobs up to this key are in ``jobs`` or were taken. ``missed``:
     while jobs are being read, those that were committed meanwhile. ``ready``: whether it is among the ready groups.
     ``gate``: the one that it waits for. ``opened``: the one because of which it is ready.
     """
 
     name: str
-    since: int
+    last_turn: int
     jobs: list[HeldJob] = field(default_factory=list)
     known_to: tuple[int, str] = NOTHING
     missed: list[HeldJob] | None = None
@@ -66,7 +66,7 @@ class Group:
             del self.jobs[KNOWN:]
 
     def remove(self, job_id: str) -> bool:
-        """Return whether it was the first job."""
+        """Remove the job, and return whether it was the first."""
         first = bool(self.jobs) and self.jobs[0].id == job_id
         for jobs in (self.jobs, self.missed or []):
             jobs[:] = [job for job in jobs if job.id != job_id]
@@ -80,7 +80,7 @@ class Groups:
         self._groups: dict[str, Group] = {}
         self._numbers = itertools.count()
         self._ready: list[tuple[int, int, Group]] = []
-        """A heap: by ``Group.since``, with a unique number."""
+        """A heap: by ``Group.last_turn``, with a unique number."""
         self._blocked: dict[Gate, OrderedDict[str, Group]] = {}
         """The groups that each gate blocks, longest first."""
         self._timers: list[tuple[float, int, str | Gate]] = []
@@ -145,7 +145,7 @@ class Groups:
             group.gate = None
         if not group.ready:
             group.ready = True
-            heapq.heappush(self._ready, (group.since, next(self._numbers), group))
+            heapq.heappush(self._ready, (group.last_turn, next(self._numbers), group))
 
     def delay(self, group: Group, until: float) -> None:
         """Make the group ready at a later time. Another group gets its opening."""
@@ -168,7 +168,7 @@ class Groups:
     def note_placed(self, group: Group, gates: tuple[Gate, ...]) -> None:
         """Note that the first job of the group is placed and has slots of ``gates``. The group comes last now."""
         del group.jobs[0]
-        group.since = next(self._numbers)
+        group.last_turn = next(self._numbers)
         if group.opened not in gates:
             self.pass_on(group)
         group.opened = None

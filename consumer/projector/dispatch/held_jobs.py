@@ -71,7 +71,7 @@ class HeldJobs:
         self._state.new_limits = self.rules.limits
         placed = await self._active.call(self._active.store.open_jobs.with_slots)
         for gated in placed:
-            slots = gated.gates.slots(ended=gated.state is JobState.FAILED, follows=gated.follows)
+            slots = gated.gates.slots(ended=gated.state is JobState.FAILED, awaits_follow_ups=gated.awaits_follow_ups)
             self._state.set_slots(gated.run.id, slots)
         held = await self._active.call(self._active.store.open_jobs.held_with_keys)
         for name in await self._active.call(self._active.store.open_jobs.held_groups):
@@ -102,11 +102,13 @@ class HeldJobs:
             if job.gates.rule:
                 changed = self._apply(job) or changed
                 continue
-            held = job.state is JobState.HELD and not job.imported and not job.follows
+            held = job.state is JobState.HELD and not job.imported and not job.awaits_follow_ups
             if job.id in self._taken:
                 self._taken[job.id] = job
             if job.has_slots:
-                freed = self._state.set_slots(job.id, job.gates.slots(ended=job.final, follows=job.follows))
+                freed = self._state.set_slots(
+                    job.id, job.gates.slots(ended=job.final, awaits_follow_ups=job.awaits_follow_ups)
+                )
             elif held and (job.id in in_flight or job.id in self._taken):
                 continue
             else:

@@ -6,8 +6,8 @@ no other list of timers. The placer reads the earliest of them, publishes the ev
 are due, and sleeps until the next one is due or the fold has committed an earlier one. A cancelled job does not wait
 any more, so nothing has to be removed. ``HeldJobs`` says which jobs with gates are placed next.
 
-When a gate opens, a slot is unused until the next job has it. So then the placer neither reads what it knows
-(``_recent``, ``_read_at``) nor waits for the confirms of a few placements before it makes the next ones.
+When a gate opens, a slot is unused until the next job has it. So the placer takes jobs from ``_recent`` instead of the
+view then, and makes the next placements while up to ``UNCONFIRMED`` are not confirmed.
 
 A job waits in the view until its ``placed`` has been folded. Meanwhile ``_unseen`` contains it, so that it is not
 placed twice. A projector that becomes active may find jobs that another one has placed. So before it places anything
@@ -50,9 +50,10 @@ log = logging.getLogger(__name__)
 
 PAGE: Final = 500
 """Jobs placed at once."""
-FEW: Final = 32
-"""Jobs that are read when not all of the last ones were due, because then few are. Also the placements that may be
-unconfirmed while further ones are published."""
+SMALL_PAGE: Final = 32
+"""Jobs that are read when not all of the last ones were due, because then few are."""
+UNCONFIRMED: Final = 32
+"""Placements that may be unconfirmed while further ones are published."""
 RECENT: Final = 1000
 """Held jobs that are kept as they were committed, if their payloads have at most ``RECENT_SIZE`` characters."""
 RECENT_SIZE: Final = 4096
@@ -76,7 +77,7 @@ CLOSED_PAUSE: Final = 2.0
 class JobPlacer:
     """The service that places the work of jobs that await it when it is due.
 
-    It has a connection of its own, so a queue that confirms nothing does not stop the fold.
+    It publishes over the connection of the services, so a queue that confirms nothing does not stop the fold.
     """
 
     def __init__(self, active: ActiveProjector) -> None:
@@ -131,7 +132,12 @@ class JobPlacer:
         assert job.gates is not None
         if job.gates.rule:  # a pause may have ended
             self._read_at = 0.0
-        elif job.state is JobState.HELD and not job.follows and len(self._recent) < RECENT and _is_small(job.payload):
+        elif (
+            job.state is JobState.HELD
+            and not job.awaits_follow_ups
+            and len(self._recent) < RECENT
+            and _is_small(job.payload)
+        ):
             self._recent[job.id] = job
 
     async def run(self) -> None:
@@ -166,7 +172,7 @@ class JobPlacer:
             due = [row for row in rows if row.run_at <= now]
             if rows:
                 self._read_at = 0.0 if due else min(self._read_at, rows[0].run_at.timestamp())
-            self._limit = PAGE if due and len(due) == len(rows) else FEW
+            self._limit = PAGE if due and len(due) == len(rows) else SMALL_PAGE
             if self._held.to_cancel:
                 await self._cancel_duplicates()
             held = await self._held.take(min(PAGE, MAX_UNSEEN - len(self._unseen) - len(due)), self._closed)
@@ -249,14 +255,14 @@ class JobPlacer:
             self._unseen[job.id] = event.id
             task = asyncio.create_task(self._publisher.place(event, timeout=CONFIRM_TIMEOUT), name=f"place {job.id}")
             self._confirms.add(task)
-            task.add_done_callback(partial(self._on_confirmed, event, held.get(job.id)))
+            task.add_done_callback(partial(self._on_published, event, held.get(job.id)))
         refusing = by_queue.keys() & self._window.keys()
-        if refusing or len(self._confirms) > FEW:
+        if refusing or len(self._confirms) > UNCONFIRMED:
             await asyncio.wait(self._confirms)
         for queue in refusing:
             self._grow_window(queue)
 
-    def _on_confirmed(self, event: Placed, held: HeldJob | None, published: asyncio.Task[Deferred | None]) -> None:
+    def _on_published(self, event: Placed, held: HeldJob | None, published: asyncio.Task[Deferred | None]) -> None:
         self._confirms.discard(published)
         if published.cancelled():
             return

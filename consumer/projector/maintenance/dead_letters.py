@@ -25,7 +25,7 @@ from jobtape.broker.queue_consumer import Delivery, QueueConsumer
 from jobtape.broker.tasks import first_of, run_all
 from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.schemas.errors import UnreadableEvent
-from jobtape.schemas.events import Deferred, Dropped, Failed, Placed, WorkEvent, decode_work, placement_of
+from jobtape.schemas.events import Deferred, Dropped, Failed, Placed, WorkEvent, decode_work, placement_number
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.placement import deferral, failure, rescue
 from jobtape.schemas.topology import Topology, queue_of
@@ -142,9 +142,9 @@ def decide(
         )
     if job.final or job.run > event.data.run or event.data.attempt < job.attempt_due:
         return None
-    if job.follows:
+    if job.awaits_follow_ups:
         return None  # Its handler has ended, and only the ack was lost.
-    if event.data.attempt == job.attempt_due and (placement_of(event) < job.placed or job.awaits_placement):
+    if event.data.attempt == job.attempt_due and (placement_number(event) < job.placed or job.awaits_placement):
         return None  # It was placed again since, or will be.
     if dropped is not None:
         return deferral(event, dropped, source=source, time=now)

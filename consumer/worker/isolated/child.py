@@ -25,7 +25,7 @@ from queue import SimpleQueue
 from typing import Final
 
 from jobtape.consumer.handler_call import Call
-from jobtape.consumer.outcome import Continuation, Failure, Outcome, Success, failure
+from jobtape.consumer.outcome import Failure, NamedFollowUps, Outcome, Success, failure
 from jobtape.consumer.worker.isolated.loop import IsolatedLoop
 from jobtape.consumer.worker.isolated.submitting import WorkerInstallation
 from jobtape.consumer.worker.isolated.wire import ChildWire, Message
@@ -116,7 +116,7 @@ def outcome_to_json(outcome: Outcome) -> Message:
     """Return the message that carries ``outcome`` to the worker."""
     if isinstance(outcome, Success):
         return {"result": outcome.result}
-    if isinstance(outcome, Continuation):
+    if isinstance(outcome, NamedFollowUps):
         return {"then": outcome.body}
     return {"reason": outcome.reason, "error": outcome.error.model_dump(), "retry_after": outcome.retry_after}
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from jobtape.consumer.outcome import Continuation, Failure, Outcome, Success, crashed, timed_out
+from jobtape.consumer.outcome import Failure, NamedFollowUps, Outcome, Success, crashed, timed_out
 from jobtape.consumer.worker.isolated.submitting import submit_for_child
 from jobtape.consumer.worker.isolated.wire import Message, pack, receive
 from jobtape.process import running
@@ -212,7 +212,7 @@ def _outcome(answer: Message) -> Outcome:
     if "result" in answer:
         return Success(answer["result"])
     if "then" in answer:
-        return Continuation(answer["then"])
+        return NamedFollowUps(answer["then"])
     return Failure(answer["reason"], ErrorInfo(**answer["error"]), answer["retry_after"])
 
 

@@ -89,7 +89,8 @@ class Submitter:
         causation_id: str | None = None,
         spawned: Spawned | None = None,
     ) -> Job:
-        """Submit a job. When this returns, the job is on the tape, and on its queue unless it is due later.
+        """Submit a job. When this returns, the job is on the tape, and on its queue unless it
+        is due later, has gates, or was deferred because its queue is full.
 
         ``causation_id``: the id of the event that the submission answers. ``spawned``: of a job that a handler spawns:
         which one it is; submitted twice, it is one job. Raises UnknownJobType, PayloadInvalid,
@@ -127,7 +128,7 @@ class Submitter:
         repeated: bool = False,
     ) -> Job:
         """Publish an order as a new job: one event, whose second routing key puts the work on its queue. A job that is
-        due later has no such key: the projector places its work.
+        due later or has gates has no such key: the projector places its work.
 
         With ``job_id`` and ``time`` of an event, that event is published again. ``repeated``: it may be on the tape,
         so it is published even if its queue is full. Raises what ``publish`` raises, and QueueFull, which is a

@@ -9,7 +9,7 @@ import pytest
 from pydantic import PlainSerializer
 
 from jobtape.consumer.handler_call import Call
-from jobtape.consumer.outcome import MESSAGE_LENGTH, Failure, failure_of, success_of, timed_out
+from jobtape.consumer.outcome import MESSAGE_LENGTH, Failure, failure_of, outcome_of, timed_out
 from jobtape.jobs import JobType
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import NAME_LENGTH
@@ -201,7 +201,7 @@ def test_result_whose_code_raises_is_invalid(annotation: Any) -> None:
     def handler() -> None: ...
 
     handler.__annotations__["return"] = annotation
-    outcome = success_of(JobType(handler, "h"), Unprintable(), 1000)
+    outcome = outcome_of(JobType(handler, "h"), Unprintable(), 1000)
     reason: Reason = "result_invalid"
     assert isinstance(outcome, Failure)
     assert (outcome.reason, outcome.error.type) == (reason, "ResultInvalid")

@@ -168,7 +168,7 @@ class Payloads:
         """
         if name in flow.recorded.signals:
             return (flow.job.signals or {}).get(name, {}).get("payload")
-        if flow.follows:
+        if flow.is_follow_ups:
             own = flow.job_of(name, None)
             jobs = {} if own is None else await self._active.call(self._active.store.jobs, [own.id])
             return next((job.result for job in jobs.values() if job.state is JobState.SUCCEEDED), None)

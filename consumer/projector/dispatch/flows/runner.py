@@ -78,7 +78,7 @@ class FlowRunner:
         if (loading := self._loading.get(flow_id)) is not None:
             loading.append(job)
         elif (flow := self._flows.get(flow_id)) is not None:
-            if flow.follows and job.id == flow_id and job.run != flow.job.run:  # its next run has none yet
+            if flow.is_follow_ups and job.id == flow_id and job.run != flow.job.run:  # its next run has none yet
                 del self._flows[flow_id]
             else:
                 _take_over(flow, job)
@@ -186,7 +186,7 @@ class FlowRunner:
         flow = FlowState(job, jobs)
         for each in missed:
             _take_over(flow, each)
-        if flow.follows:
+        if flow.is_follow_ups:
             await self._cancel_earlier(job, jobs)
         self._flows[flow_id] = flow
         return flow
@@ -247,7 +247,7 @@ class FlowRunner:
         job: Job | None = flow.job
         while job is not None:
             if job.gates is not None and job.follow_ups is not None:
-                kept.update(job.gates.slots(follows=True))
+                kept.update(job.gates.slots(awaits_follow_ups=True))
             above: Job | None = None
             if job.flow is not None:
                 # Mostly it is in memory. Its payload may be large.
@@ -347,7 +347,7 @@ class FlowRunner:
                 flow.outcome_published = True
                 await self._active.publish(await self._outcome(flow, decision))
             return
-        if ended <= flow.reported or flow.follows:
+        if ended <= flow.reported or flow.is_follow_ups:
             return
         now = time.time()
         if (at := self._reported.get(job.id, 0.0) + REPORT_EVERY) > now:
@@ -357,7 +357,7 @@ class FlowRunner:
         await self._active.publish(outcomes.progressed(job, ended, total, **self._stamp()))
 
     async def _outcome(self, flow: FlowState, decision: Decision) -> Succeeded | Failed:
-        if flow.follows and (job := await self._payloads.continuation(flow)) is not None and job.final:
+        if flow.is_follow_ups and (job := await self._payloads.continuation(flow)) is not None and job.final:
             if job.state is JobState.SUCCEEDED:
                 return outcomes.succeeded(flow.job, job.result, **self._stamp())
             if job.state is JobState.FAILED and job.error is not None:

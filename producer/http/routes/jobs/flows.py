@@ -12,7 +12,7 @@ from jobtape.producer.http.problems import Problem, pointer
 from jobtape.producer.http.query_parameters import Point
 from jobtape.producer.http.representation import JobOut, PydanticJSONResponse
 from jobtape.producer.http.routes.jobs.jobs import AS_OF, find_job, past_job
-from jobtape.producer.http.routes.jobs.submit import answer_for, submitted
+from jobtape.producer.http.routes.jobs.submit import answer_for, submit_and_answer
 from jobtape.producer.service.flow_forks import fork_order
 from jobtape.producer.service.ids import utc_now
 from jobtape.producer.service.submission.idempotency import HEADER, KeyedOrder, key_in_header
@@ -92,7 +92,7 @@ async def submit_flow(request: Request, producer: RunningProducer) -> Response:
     The request can be repeated and waited for as that of a job.
     """
     try:
-        return await submitted(request, producer, _read)
+        return await submit_and_answer(request, producer, _read)
     except PayloadInvalid as error:
         raise _invalid(error) from None
 

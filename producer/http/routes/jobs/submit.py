@@ -59,14 +59,15 @@ router = APIRouter(tags=["jobs"], dependencies=[Depends(no_query)])
     | openapi.headers(openapi.IDEMPOTENCY_KEY, openapi.PREFER),
 )
 async def submit(request: Request, producer: RunningProducer) -> Response:
-    """The response comes when the job is recorded and on its queue. After a 503 the job may have been accepted or not.
+    """The response comes when the job is recorded and, if it can begin now, on its queue. After a 503 the job may have
+    been accepted or not.
     Send an `Idempotency-Key`: then you can repeat the request and still get one job only. With `Prefer: wait=N` the
     response is 200 with the outcome if the job ends within N seconds.
     """
-    return await submitted(request, producer, _submission)
+    return await submit_and_answer(request, producer, _submission)
 
 
-async def submitted(request: Request, producer: Producer, read: Callable[[bytes], Submission]) -> Response:
+async def submit_and_answer(request: Request, producer: Producer, read: Callable[[bytes], Submission]) -> Response:
     """Submit what ``read`` makes of the body, and return the response."""
     request_body.media_type(request, request_body.JSON)
     key = key_in_header(request.headers.getlist(HEADER))
@@ -138,7 +139,9 @@ def batch_items(body: bytes, kind: str, limit: int) -> list[BatchSubmission | Pr
     if not items:
         raise Problem("invalid-batch", "a batch has at least one submission")
     if len(items) > limit:
-        raise Problem("invalid-batch", f"a batch may have {limit} submissions (JOBTAPE_MAX_BATCH); send several")
+        raise Problem(
+            "invalid-batch", f"a batch may have {limit} submissions (JOBTAPE_MAX_BATCH); send several batches"
+        )
     return [_read_item(item) for item in items]
 
 

@@ -149,7 +149,8 @@ async def waits(store: Store, job_id: str, children: int = 0) -> Job:
 
     def condition() -> Job | None:
         found = store.job(job_id)
-        return found if found is not None and found.follows and len(jobs_of(store, job_id)) == children else None
+        waits = found is not None and found.awaits_follow_ups
+        return found if waits and len(jobs_of(store, job_id)) == children else None
 
     return await eventually(condition, what=f"{job_id} waits: {store.job(job_id)}")
 
