@@ -235,7 +235,7 @@ class Client:
     async def fork(
         self, job: JobRef, begin: str, payload: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
     ) -> Handle[Any]:
-        """Submit a new flow with the nodes of an earlier one, which runs anew from the node ``begin`` on and takes the
+        """Submit a new flow with the nodes of an earlier one, which runs again from the node ``begin`` on and takes the
         results of all other jobs that have succeeded. ``payload``: another one for that node.
 
         Raises NotFound, Conflict for a job that is no flow, Invalid, NotConfirmed and ApiError.

@@ -14,7 +14,7 @@ from jobtape.view.store import Store
 
 
 async def fork_order(service: JobService, job: Job, begin: str, payload: dict[str, Any] | None) -> Order:
-    """Return the order of a fork of the flow ``job``, which runs anew from the node ``begin`` on.
+    """Return the order of a fork of the flow ``job``, which runs again from the node ``begin`` on.
 
     What has succeeded before that, or in other branches, when the view has read the tape up to now, is taken.
     ``payload``: that of ``begin`` instead of its own. Raises PayloadInvalid, PayloadTooLarge, JobGone if jobs of the

@@ -62,9 +62,9 @@ class RecordedNode(BaseModel):
 
 
 class Fork(BaseModel):
-    """What a flow takes from another one, as it was ``as_of`` a cursor. ``begin``: the node from which on it runs anew;
-    None if it takes everything. ``taken``: by node, how many jobs had succeeded whose results it takes. ``signals``:
-    those that had come, or whose time was over.
+    """What a flow takes from another one, as it was ``as_of`` a cursor. ``begin``: the node from which on it runs
+    again; None if it takes everything. ``taken``: by node, how many jobs had succeeded whose results it takes.
+    ``signals``: those that had come, or whose time was over.
     """
 
     model_config = ConfigDict(frozen=True)

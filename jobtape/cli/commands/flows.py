@@ -54,7 +54,7 @@ def nodes(
 
 def fork(
     job_id: JobId,
-    begin: Annotated[str, typer.Option("--from", metavar="NODE", help="The node from which on it runs anew.")],
+    begin: Annotated[str, typer.Option("--from", metavar="NODE", help="The node from which on it runs again.")],
     payload: Annotated[
         str | None,
         typer.Option(metavar="JSON", help="Another payload for that node; @FILE reads a file, - reads stdin."),

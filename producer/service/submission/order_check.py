@@ -108,8 +108,8 @@ def forked_order(
     """
     old = RecordedFlow.model_validate(job.payload)
     flow = forked_flow(old, begin, payload, job_types, _order_of(job_types, limits, now, depth=1))
-    anew = flow.graph.from_on(begin)
-    kept = {name: number for name, number in so_far.taken.items() if name not in anew}
+    runs_again = flow.graph.from_on(begin)
+    kept = {name: number for name, number in so_far.taken.items() if name not in runs_again}
     flow.fork = so_far.model_copy(update={"begin": begin, "taken": kept})
     order = job.order
     assert order is not None

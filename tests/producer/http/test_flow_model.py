@@ -114,13 +114,13 @@ class Model:
         return "succeeded" if self._succeeded else "failed"
 
 
-def taken_by(nodes: Nodes, path: str, ends: Model, ok: Ok, anew: set[str]) -> set[str]:
-    """Return the jobs whose results a fork takes. ``anew``: the nodes that begin anew."""
+def taken_by(nodes: Nodes, path: str, ends: Model, ok: Ok, runs_again: set[str]) -> set[str]:
+    """Return the jobs whose results a fork takes. ``runs_again``: the nodes that run again."""
     found: set[str] = set()
     for name, node in nodes.items():
         here = f"{path}/{name}"
         state = ends.states.get(here)
-        if name in anew or state in (None, NodeState.SKIPPED):
+        if name in runs_again or state in (None, NodeState.SKIPPED):
             continue
         nested = node["payload"].get("nodes")
         if nested is None or "each" not in nested:
@@ -199,8 +199,8 @@ async def test_any_flow_and_any_fork_of_it_ends_as_the_definitions_say(at_work: 
     forks = dict(zip(flows, await asyncio.gather(*map(forked, flows)), strict=True))
     expected: Counter[str] = Counter()
     for path, nodes in flows.items():
-        anew = after(nodes, begins[path])
-        taken = taken_by(nodes, path, models[path], lambda name: name not in first, anew)
+        runs_again = after(nodes, begins[path])
+        taken = taken_by(nodes, path, models[path], lambda name: name not in first, runs_again)
         model = Model(nodes, path, lambda name, taken=taken: name in taken or name not in second)  # type: ignore[misc]
         assert (await ended(at_work, forks[path]))["state"] == model.state(), (path, begins[path], nodes)
         assert await states(at_work, forks[path], nodes, path) == model.states, (path, begins[path], nodes)

@@ -81,7 +81,7 @@ export function useLoad(name, load) {
   }, [name, turn, key]);
 
   const reload = useCallback(() => {
-    // A slow answer is waited for: if each reload began anew, none would ever come.
+    // A slow answer is waited for: if each reload began again, none would ever come.
     if (running.current) again.current = true;
     else setTurn((n) => n + 1);
   }, []);

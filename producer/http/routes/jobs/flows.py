@@ -67,7 +67,7 @@ class NodesQuery(BaseModel, extra="forbid"):
 class ForkBody(BaseModel, extra="forbid", strict=True):
     """The body of ``POST /jobs/{id}/fork``."""
 
-    begin: NodeName = Field(alias="from", description="The node from which on the new flow runs anew.")
+    begin: NodeName = Field(alias="from", description="The node from which on the new flow runs again.")
     payload: dict[str, Any] | None = Field(
         None, description="The payload of that node, with references as in `POST /flows`. Without it: as before."
     )
@@ -136,7 +136,7 @@ async def list_nodes(job_id: JobId, query: Annotated[NodesQuery, Query()], produ
     dependencies=[Depends(no_query)],
 )
 async def fork_flow(job_id: JobId, request: Request, producer: RunningProducer) -> Response:
-    """A new flow with the same nodes runs anew from one node on. It takes the results of the jobs that have succeeded
+    """A new flow with the same nodes runs again from one node on. It takes the results of the jobs that have succeeded
     before that node, or beside it; their jobs succeed in the new flow without being run. The flow that is forked is
     not changed, and may still be running.
     """
