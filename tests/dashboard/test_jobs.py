@@ -80,6 +80,26 @@ def test_flow_shows_its_nodes_and_leads_to_their_jobs(site: Installation, tab: T
     expect(page.get_by_text("add")).not_to_have_count(0)
 
 
+def test_signal_that_a_flow_waits_for_is_sent_by_form(site: Installation, tab: Tab) -> None:
+    nodes = {"sum": {"type": "add", "payload": {"x": {"$from": "approved", "path": "/x"}, "y": 4}}}
+    flow_id = submit(site, "jobtape.flow", {"nodes": nodes, "signals": {"approved": {}}})
+    page = tab.go(f"jobs/{flow_id}")
+    expect(page.get_by_text("It waits for the signal approved.")).to_be_visible()
+    page.get_by_role("button", name="Send it …").click()
+    payload = page.get_by_role("textbox", name="Payload")
+    for wrong in ("{x: 3}", "[3]"):
+        payload.fill(wrong)
+        page.get_by_role("button", name="Send the signal").click()
+        expect(payload).to_have_attribute("aria-invalid", "true")
+    assert job(site, flow_id)["signals"] is None
+    payload.fill(f'{{"x": {LARGEST - 4}}}')
+    page.get_by_role("button", name="Send the signal").click()
+    expect(page.get_by_label("Result").locator("pre")).to_have_text(re.compile(f'"sum": {LARGEST}'))
+    expect(page.get_by_text("It waits for the signal")).to_have_count(0)
+    expect(page.get_by_label("Payload of the signal approved")).to_have_text(re.compile(f'"x": {LARGEST - 4}'))
+    expect(page.get_by_label("Events of the job")).to_contain_text("approved")
+
+
 def test_each_node_of_a_graph_is_behind_those_before_it_and_no_box_on_another(tab: Tab) -> None:
     """Also of 1,000 nodes, which are laid out in less than a second."""
     chance = random.Random(4)

@@ -123,3 +123,8 @@ function unanswered(error, signal) {
   if (signal?.aborted && signal.reason?.name !== "TimeoutError") return error;
   return new Problem(0, { title: "No answer", detail: "The API does not answer. It may be starting again." });
 }
+
+/** Return an idempotency key for one request. Pages over plain HTTP have no `crypto.randomUUID`. */
+export function randomKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -42,6 +42,7 @@
  * @property {number | null} follow_up_jobs how many jobs follow it in this run
  * @property {string | null} node the name of its node
  * @property {Num | null} item of a mapped node: which item it is for
+ * @property {Record<string, {payload: unknown, timed_out: boolean}> | null} signals that were sent to this run, by name
  * @property {boolean} imported
  * @property {Num | null} cursor
  *

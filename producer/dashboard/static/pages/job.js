@@ -58,7 +58,7 @@ export function JobPage({ id }) {
     ${one !== null && at === null && html`<${WhyNot} job=${one} />`}
     <${ProblemBox} problem=${problem} onRetry=${at === null ? now.reload : past.reload} />
     ${one === null && problem === null && html`<p class="loading">Loading …</p>`}
-    ${one !== null && (one.type === "jobtape.flow" || one.follow_up_jobs !== null) && problem === null && html`<${Nodes} flow=${one} />`}
+    ${one !== null && (one.type === "jobtape.flow" || one.follow_up_jobs !== null) && problem === null && html`<${Nodes} flow=${one} onChanged=${now.set} />`}
     <div class="columns">
       <div>
         ${
@@ -352,6 +352,7 @@ function Content({ job }) {
       html`<${Section} title="Error" class="error" tools=${job.failure && html`<a href=${link("jobs", { failure: job.failure })}>Jobs with this failure</a>`}><p class="fault"><strong>${job.error.type}</strong>: <${Foreign} text=${job.error.message} limit=${2000} /></p>
       ${job.error.traceback && html`<${Traceback} text=${job.error.traceback} />`}<//>`
     }
+    ${Object.entries(job.signals ?? {}).map(([name, one]) => html`<${Section} key=${name} title=${`Signal ${name}`}>${one.timed_out ? html`<p class="quiet">It did not come in time.</p>` : html`<${Json} value=${one.payload} name=${`Payload of the signal ${name}`} />`}<//>`)}
     ${job.state === "succeeded" && html`<${Section} title="Result"><${Json} value=${job.result} name="Result" /><//>`}
     <${Section} title=${`Payload${toNumber(job.payload_version) === 1 ? "" : `, version ${job.payload_version}`}`}><${Json} value=${job.payload} name="Payload" /><//>`;
 }

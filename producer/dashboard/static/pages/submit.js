@@ -1,5 +1,5 @@
 /** Submits a job by a form that is made from its type's JSON Schema, or as JSON. */
-import { apiKey, get, Problem, request } from "../core/api.js";
+import { apiKey, get, Problem, randomKey, request } from "../core/api.js";
 import { html } from "../core/html.js";
 import { parse, stringify } from "../core/json.js";
 import { useLoad } from "../core/load.js";
@@ -177,11 +177,6 @@ function snippet(read, make) {
     if (error instanceof Fault) return error.message;
     throw error;
   }
-}
-
-/** Return a name for one submission. Pages over plain HTTP have no `crypto.randomUUID`. */
-function randomKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** What is wrong with what was typed. */

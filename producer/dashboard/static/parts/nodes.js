@@ -8,14 +8,18 @@ import { ENDED, STATES } from "../core/types.js";
 import { useRef } from "../vendor/hooks.js";
 import { Foreign, ProblemBox, Section, State } from "./basics.js";
 import { FlowGraph } from "./flow_graph.js";
+import { AwaitedSignals } from "./signals.js";
 
 /** @typedef {import("../core/types.js").Job} Job */
 /** @typedef {import("../core/types.js").FlowNode} FlowNode */
 
 const POLL = 3000; // milliseconds
 
-/** The nodes now, or at the moment of the past that is shown. @param {{flow: Job}} props */
-export function Nodes({ flow }) {
+/**
+ * The nodes now, or at the moment of the past that is shown. `onChanged` gets the job after a signal.
+ * @param {{flow: Job, onChanged: (job: Job) => void}} props
+ */
+export function Nodes({ flow, onChanged }) {
   const at = asOf.value;
   const nodes = useLoad(
     `nodes of ${flow.id} in run ${flow.run} ${at ?? flow.state}`,
@@ -34,7 +38,10 @@ export function Nodes({ flow }) {
     <${ProblemBox} problem=${nodes.problem} onRetry=${nodes.reload} />
     ${
       items !== null &&
-      html`<${FlowGraph} flow=${flow} nodes=${items} /><div class="scroll"><table class="rows">
+      html`<${AwaitedSignals} job=${flow} nodes=${items} onSent=${(/** @type {Job} */ job) => {
+        onChanged(job);
+        nodes.reload();
+      }} /><${FlowGraph} flow=${flow} nodes=${items} /><div class="scroll"><table class="rows">
         <thead><tr><th>Node</th><th>State</th><th>After</th><th>Jobs</th></tr></thead>
         <tbody>${items.map(
           (node) => html`<tr>

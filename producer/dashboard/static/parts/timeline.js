@@ -22,6 +22,7 @@ const AFTER = {
   progressed: "running",
   retrying: "retrying",
   deferred: "scheduled",
+  continued: "held",
   redriven: "queued",
   succeeded: "idle",
   failed: "idle",
@@ -163,7 +164,8 @@ function What({ event, name }) {
         given_up: "on its queue again: the broker gave it up",
       }[/** @type {"due"} */ (data.why)] ?? data.why,
     );
-  if (name === "started" || name === "succeeded" || name === "failed") {
+  if (name === "signalled") parts.push(data.timed_out ? `${data.signal} did not come in time` : data.signal);
+  if (["started", "continued", "succeeded", "failed"].includes(name)) {
     if (data.worker) parts.push(`worker ${data.worker}`);
   }
   const took = toNumber(data.duration);
