@@ -106,7 +106,9 @@ def _further(rig: Rig, events: int, flow_id: str) -> bool:
 
 
 async def test_failure_fails_all_outer_flows_and_a_redrive_runs_only_what_failed(rig: Rig, view: Store) -> None:
-    """The error callback after a nested group is called (celery#3317), and its results are kept (celery#4161)."""
+    """The error callback after a nested group is called, once (celery#9107, celery#3317), and its results are kept
+    (celery#4161).
+    """
     _broken.add(2)
     outer = Flow()
     middle = Flow()
