@@ -14,17 +14,16 @@ from typing import Any, Final
 
 from pydantic_core import to_jsonable_python
 
-from jobtape.jobs import JobType
+from jobtape.jobs import JobType, Step
 from jobtape.process import running
 from jobtape.schemas import context
+from jobtape.schemas.flows.chains import PREVIOUS, free_name
 from jobtape.schemas.flows.flow import FLOW
 from jobtape.schemas.flows.graph import On, Stop
 from jobtape.schemas.flows.references import Reference
 from jobtape.schemas.flows.submission import NODE_OPTIONS, flow_submission
 from jobtape.schemas.job import Job
 from jobtape.schemas.submission import Options, Submission, read_submission
-
-PREVIOUS: Final = "$previous"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +68,13 @@ class NodeHandle:
         return Result(self.name)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A call of a job type, for ``chain``. ``step`` and ``step_with`` make it."""
-
-    job_type: JobType[Any] | str
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    options: Options
-
-
 def step(job_type: JobType[Any] | str, /, *args: Any, **kwargs: Any) -> Step:
-    """Return a step of a chain: the job type with the handler's arguments."""
+    """Return a step as ``JobType.step`` does. A job type may be given by its name."""
     return Step(job_type, args, kwargs, Options())
 
 
 def step_with(options: Options, job_type: JobType[Any] | str, /, *args: Any, **kwargs: Any) -> Step:
-    """Return a step as ``step`` does, with the options that ``Flow.add`` takes."""
+    """Return a step as ``JobType.step_with`` does. A job type may be given by its name."""
     return Step(job_type, args, kwargs, options)
 
 
@@ -225,7 +214,7 @@ class Flow:
             body = {"payload": _payload(job_type, args, kwargs, bare="map" in more)}
         if node is not None and (node in self._nodes or node in self._signals):
             raise ValueError(f"the flow has a node {node!r} already: give this one another name, node=...")
-        name = node or self._free_name(default_name)
+        name = node or free_name(default_name, self._nodes.keys() | self._signals.keys())
         body = {"type": type_name, **body}
         if names := [each.name for each in after]:
             body["after"] = names
@@ -247,13 +236,6 @@ class Flow:
         payload |= {"input": given, "nodes": dict(self._nodes)}
         payload |= {"signals": dict(self._signals)} if self._signals else {}
         return {"payload": payload} | {name: self._fields[name] for name in ("labels",) if name in self._fields}
-
-    def _free_name(self, wanted: str) -> str:
-        name, n = wanted[:60], 1
-        while name in self._nodes or name in self._signals:
-            n += 1
-            name = f"{wanted[:58]}-{n}"
-        return name
 
 
 def chain(*steps: Step, flow: Flow | None = None) -> Flow:

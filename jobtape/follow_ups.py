@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from jobtape.flows import Flow, Step
-from jobtape.jobs import JobType
+from jobtape.flows import Flow
+from jobtape.jobs import JobType, Step
 from jobtape.process import running
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import PayloadInvalid

@@ -1,6 +1,7 @@
 """The ``@job`` decorator, which makes a handler a job type, and ``await add.submit(x=1, y=2)`` on that job type."""
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Generic, Protocol, overload
 
@@ -83,6 +84,14 @@ class JobType(jobtype.JobTypeSpec, Generic[R]):
         job: Job = _outbox().submit_in_sync(session, self, self._submission(options, args, kwargs))
         return job
 
+    def step(self, *args: Any, **kwargs: Any) -> "Step":
+        """Return a call of this job type with the handler's arguments, for ``chain`` and ``ctx.then``."""
+        return Step(self, args, kwargs, Options())
+
+    def step_with(self, options: Options, /, *args: Any, **kwargs: Any) -> "Step":
+        """Return a step as ``step`` does, with the options that ``Flow.add`` takes."""
+        return Step(self, args, kwargs, options)
+
     def _submission(
         self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Submission, str | None, str | None]:
@@ -95,6 +104,16 @@ class JobType(jobtype.JobTypeSpec, Generic[R]):
         within = None if options.idempotency_key is not None else context.current.get()
         body["correlation_id"] = options.correlation_id or (None if within is None else within.correlation_id)
         return read_submission(body, Submission), options.idempotency_key, None if within is None else within.event_id
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A call of a job type, for ``chain`` and ``ctx.then``. ``JobType.step``, ``step`` and ``step_with`` make it."""
+
+    job_type: JobType[Any] | str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    options: Options
 
 
 def _outbox() -> Any:

@@ -28,6 +28,8 @@ LABEL_VALUE_LENGTH: Final = 200
 CORRELATION_ID_LENGTH: Final = 255
 IDEMPOTENCY_KEY: Final = re.compile(r"^[\x21-\x7e]{1,255}$")
 """What a whole idempotency key matches."""
+MAX_NEXT_STEPS: Final = 999
+"""Of a chain: with its first job as many as a flow has nodes."""
 MAX_FAULTS: Final = 20
 """Faults reported of one submission. A long list of wrong values would otherwise make a response larger than the
 request."""
@@ -92,6 +94,25 @@ class Spawned(NamedTuple):
     flow: FlowNode
 
 
+class NextStep(BaseModel):
+    """A step of a chain. What is absent is left to the job type; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+    type: str = Field(min_length=1, max_length=120)
+    """A job type of `GET /job-types`."""
+    payload: dict[str, Any] = Field(default_factory=dict)
+    """What the job type's JSON Schema asks for. `{"$previous": JSON Pointer}` stands for what is there in the result of
+    the step before; the pointer `""` is the whole result. `{"$from": node, "path": JSON Pointer}` stands for the result
+    of an earlier step, by the name of its node."""
+    queue: WorkQueueName | None = None
+    lane: Lane | None = None
+    timeout: float | None = Field(None, gt=0, allow_inf_nan=False)
+    max_attempts: int | None = Field(None, ge=1, le=1000)
+    ordering_key: Annotated[str, _Text] | None = Field(None, min_length=1, max_length=KEY_LENGTH)
+    labels: dict[LabelName, LabelValue] = Field(default_factory=dict, max_length=MAX_LABELS)
+
+
 class Submission(BaseModel):
     """One job to be done. What is absent is left to the job type; unknown fields are refused."""
 
@@ -122,6 +143,10 @@ class Submission(BaseModel):
     """An id of yours for everything that belongs together."""
     reply_to: QueueName | None = None
     """The final event is also published with the routing key `reply.<reply_to>`."""
+    then: list[NextStep] = Field(default_factory=list, max_length=MAX_NEXT_STEPS)
+    """Jobs that run one after the other when this one has succeeded. With them the submission is a flow, a job of the
+    type `jobtape.flow`, whose first job has `type`, `payload`, `queue`, `lane`, `timeout`, `max_attempts` and
+    `ordering_key`. All its jobs have the labels and the correlation id."""
 
     @model_validator(mode="after")
     def _check_one_time(self) -> "Submission":

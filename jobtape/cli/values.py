@@ -66,23 +66,26 @@ def given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and value not in ("", [], {})}
 
 
-def payload_of(text: str) -> dict[str, Any]:
-    """Return the payload in ``text``, in a file (``@FILE``) or on stdin (``-``). Raises WrongUse."""
+def payload_of(text: str, what: str = "the payload") -> dict[str, Any]:
+    """Return the JSON object in ``text``, in a file (``@FILE``) or on stdin (``-``). ``what``: for error messages.
+
+    Raises WrongUse.
+    """
     try:
         if text == "-":
             text = sys.stdin.read()
         elif text.startswith("@"):
             text = Path(text[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise WrongUse(f"cannot read the payload: {error}") from None
+        raise WrongUse(f"cannot read {what}: {error}") from None
     try:
         payload = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         raise WrongUse(
-            f"the payload is not JSON ({error}): write it as '{{\"x\": 1}}', as @file.json, or - for stdin"
+            f"{what} is not JSON ({error}): write it as '{{\"x\": 1}}', as @file.json, or - for stdin"
         ) from None
     if not isinstance(payload, dict):
-        raise WrongUse("the payload is JSON, but not a JSON object: write it as '{\"x\": 1}'")
+        raise WrongUse(f"{what} is JSON, but not a JSON object: write it as '{{\"x\": 1}}'")
     return payload
 
 

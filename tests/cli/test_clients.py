@@ -60,6 +60,14 @@ def test_submit_passes_its_options_on(running: Installation) -> None:
     assert both.returncode != 0 and "give one of them" in both.stderr
 
 
+def test_submit_then_runs_a_chain(running: Installation) -> None:
+    following = ("--then", '{"type": "add", "payload": {"x": {"$previous": ""}, "y": 10}}')
+    done = running.run("submit", "add", '{"x": 1, "y": 2}', *following, "--wait")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"add-2": 13})
+    wrong = running.run("submit", "add", '{"x": 1, "y": 2}', "--then", "add")
+    assert wrong.returncode != 0 and "--then is not JSON" in wrong.stderr
+
+
 def test_submit_to_a_lane_that_the_queue_does_not_have_is_refused(running: Installation) -> None:
     refused = running.run("submit", "add", '{"x": 1, "y": 2}', "--lane", "low")
     assert refused.returncode != 0 and "the queue default has no lanes" in refused.stderr

@@ -79,6 +79,14 @@ def submit(
     correlation_id: Annotated[
         str | None, typer.Option(metavar="ID", help="An id of yours for everything that belongs together.")
     ] = None,
+    then: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="JSON",
+            help='A job that runs after it, {"type": ..., "payload": ...}, where {"$previous": ""} stands for the '
+            "result of the job before; several times for a chain. @FILE reads a file.",
+        ),
+    ] = None,
     idempotency_key: Annotated[
         str | None,
         typer.Option(metavar="KEY", help="Repeating the submission under the same key makes only one job."),
@@ -86,11 +94,13 @@ def submit(
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> int:
-    """Submit a job and print its id."""
+    """Submit a job, or a chain of jobs, and print its id."""
     # The API checks these, and says which lanes there are.
     more = given(lane=lane, delay=delay, run_at=run_at, max_attempts=max_attempts, correlation_id=correlation_id)
     options = Options(queue=queue, labels=labels_of(label), timeout=timeout, ordering_key=ordering_key)
     submission = submission_body(job_type, payload_of(payload), options) | more
+    if then:
+        submission["then"] = [payload_of(each, "--then") for each in then]
     return submit_and_print(url, submission, wait=wait, idempotency_key=idempotency_key, as_json=as_json)
 
 

@@ -9,6 +9,7 @@ from jobtape.producer.service.ids import utc_now
 from jobtape.producer.service.limits import Limits
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import PayloadInvalid, SubmissionInvalid, UnknownJobType
+from jobtape.schemas.flows.chains import Chain
 from jobtape.schemas.flows.flow import FLOW, Fork, RecordedFlow
 from jobtape.schemas.flows.follow_ups import recorded_follow_ups
 from jobtape.schemas.flows.recording import OrderOf, forked_flow, recorded_flow
@@ -31,8 +32,14 @@ def order_for(submission: Submission, job_types: Mapping[str, JobTypeSpec], limi
     """Return the complete order. ``now``: the time from which a delay counts. Takes milliseconds for a large payload.
 
     Raises UnknownJobType, PayloadTooLarge, PayloadInvalid with every fault, and SubmissionInvalid for the queue, the
-    timeout or the time when it is due.
+    timeout, the time when it is due, and for every fault of a chain.
     """
+    if submission.then:
+        chain = Chain(submission)
+        try:
+            return _flow_order(chain.submission, job_types, limits, now, depth=1)
+        except PayloadInvalid as error:
+            raise chain.fault(error) from None
     if submission.type == FLOW:
         return _flow_order(submission, job_types, limits, now, depth=1)
     return _order(submission, job_types, limits, now, whole=True)

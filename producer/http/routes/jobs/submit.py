@@ -35,6 +35,7 @@ _WITH_OPTIONS: dict[str, Any] = {
     "labels": {"customer": "42"},
     "correlation_id": "order-7",
 }
+_CHAIN: dict[str, Any] = {**_PLAIN, "then": [{"type": "add", "payload": {"x": {"$previous": ""}, "y": 1}}]}
 _LINES = (
     '{"type": "add", "payload": {"x": 1, "y": 2}, "idempotency_key": "sum-1"}\n'
     '{"type": "add", "payload": {"x": 3, "y": 4}}\n'
@@ -54,7 +55,12 @@ router = APIRouter(tags=["jobs"], dependencies=[Depends(no_query)])
         **openapi.problems(400, 401, 408, 409, 413, 415, 422, 503),
     },
     openapi_extra=openapi.body(
-        Submission, examples={"plain": {"value": _PLAIN}, "with options": {"value": _WITH_OPTIONS}}
+        Submission,
+        examples={
+            "plain": {"value": _PLAIN},
+            "with options": {"value": _WITH_OPTIONS},
+            "a chain": {"value": _CHAIN},
+        },
     )
     | openapi.headers(openapi.IDEMPOTENCY_KEY, openapi.PREFER),
 )
@@ -62,7 +68,7 @@ async def submit(request: Request, producer: RunningProducer) -> Response:
     """The response comes when the job is recorded and, if it can begin now, on its queue. After a 503 the job may have
     been accepted or not.
     Send an `Idempotency-Key`: then you can repeat the request and still get one job only. With `Prefer: wait=N` the
-    response is 200 with the outcome if the job ends within N seconds.
+    response is 200 with the outcome if the job ends within N seconds. With `then` the job is a flow: a chain of jobs.
     """
     return await submit_and_answer(request, producer, _submission)
 
