@@ -42,12 +42,14 @@ class Outcome:
 def measure(stage: Stage, plan: Plan) -> Section:
     """Measure single jobs and both patterns, for peers in the first round only."""
     single: dict[str, list[float]] = {}
+    immediate: dict[str, list[dict[str, float]]] = defaultdict(list)
     found: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
     for number in range(plan.long_rounds):
         systems = ours(plan.databases) + ([each for each in peers("durable") if each.delays] if number == 0 else [])
         for system in systems:
             with system.run(stage) as running:
                 single.setdefault(system.name, []).extend(_single(running))
+                immediate[system.name].append(_immediate(running, plan))
                 for pattern, times in PATTERNS.items():
                     outcome = _outcome(running, plan, times)
                     found[system.name, pattern].append(outcome)
@@ -69,7 +71,7 @@ def measure(stage: Stage, plan: Plan) -> Section:
             logarithmic=True,
         )
     ]
-    return Section("delays", "\n\n".join(_text(plan, found, single)), charts)
+    return Section("delays", "\n\n".join(_text(plan, found, single, immediate)), charts)
 
 
 def _one_moment(plan: Plan, accepted: float) -> list[float]:
@@ -97,6 +99,14 @@ def _single(running: Running) -> list[float]:
     return [1000 * each for each in late]
 
 
+def _immediate(running: Running, plan: Plan) -> dict[str, float]:
+    """Return the CPU of a job in µs by process, of jobs without a delay that come in the time of the random delays."""
+    before = running.usages()
+    jobs = running.driver.do("steady", rate=plan.delayed / plan.spread, seconds=plan.spread)["jobs"]
+    after = running.usages()
+    return {name: (after[name].cpu - before[name].cpu) / jobs * 1e6 for name in after}
+
+
 def _outcome(running: Running, plan: Plan, times: Callable[[Plan, float], list[float]]) -> Outcome:
     # How fast this system accepts delayed jobs here and now.
     some = max(100, plan.delayed // 20)
@@ -112,7 +122,12 @@ def _outcome(running: Running, plan: Plan, times: Callable[[Plan, float], list[f
     )
 
 
-def _text(plan: Plan, found: dict[tuple[str, str], list[Outcome]], single: dict[str, list[float]]) -> Iterable[str]:
+def _text(
+    plan: Plan,
+    found: dict[tuple[str, str], list[Outcome]],
+    single: dict[str, list[float]],
+    immediate: dict[str, list[dict[str, float]]],
+) -> Iterable[str]:
     yield (
         f"{plan.delayed:,} jobs, submitted as fast as the system accepts them{_rounds(plan)}. Random delays are "
         f"{SHORTEST:g} to {plan.spread:g} s after the last submission."
@@ -135,6 +150,21 @@ def _text(plan: Plan, found: dict[tuple[str, str], list[Outcome]], single: dict[
         head = [pattern, "accepted", "late in ms: p50, p99, most", "early, lost", "broker CPU a job", "all CPU a job"]
         yield table(head, rows)
 
+    yield (
+        f"For comparison with the random delays, jobs without a delay, {plan.delayed / plan.spread:,.0f} of them a "
+        "second: a processor works less on each job when many come at once."
+    )
+    yield table(
+        ["no delay", "broker CPU a job", "all CPU a job"],
+        [
+            [
+                name,
+                f"{statistics.median(each['RabbitMQ'] for each in rounds):,.0f} µs",
+                f"{statistics.median(sum(each.values()) for each in rounds):,.0f} µs",
+            ]
+            for name, rounds in immediate.items()
+        ],
+    )
     late = ", ".join(f"{name} {statistics.median(each):,.0f} ms" for name, each in single.items())
     yield f"A single job that is due in {SINGLE_DELAY:g} s, {SINGLES} times, late by (median): {late}."
 

@@ -82,6 +82,13 @@ class Driver:
             await asyncio.sleep(TICK)
         return {"jobs": sent}
 
+    async def steady(self, rate: float, seconds: float) -> dict[str, Any]:
+        """Submit as ``load`` does, and wait until all results are readable. Return how many jobs it were."""
+        before = await self._client.stored()
+        jobs = (await self.load(rate, seconds))["jobs"]
+        await self._wait(before + jobs)
+        return {"jobs": jobs}
+
     async def due(self, times: list[float]) -> dict[str, Any]:
         """Submit jobs for these times, and wait until all have run. Return how late each started, in seconds."""
         before = len(_lateness())

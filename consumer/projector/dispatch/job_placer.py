@@ -61,6 +61,9 @@ MAX_UNSEEN: Final = 4 * PAGE
 """Placements that the fold has not seen. With more the placer waits for the fold."""
 POLL: Final = 1.0
 """Seconds between two queries when nothing is due."""
+GATHER: Final = 0.03
+"""Seconds from one query to the next, so that timers which are due one after the other are placed together. Without it
+each is a query, a publish, and a commit of its own."""
 CONFIRM_TIMEOUT: Final = 2.0
 """Seconds for the confirms of a page. Then the loop goes on with other queues."""
 PAUSE: Final = 0.02
@@ -91,6 +94,8 @@ class JobPlacer:
         self._limit = PAGE
         self._read_at = 0.0
         """When the placer reads again which jobs wait, in seconds since 1970."""
+        self._gather_until = 0.0
+        """Not before this monotonic time."""
         self._recent: dict[str, Job] = {}
         """Held jobs by id, as the fold has committed them last."""
         self._closed: dict[str, float] = {}
@@ -165,14 +170,17 @@ class JobPlacer:
             await self._publisher.link.connection()
             self._changed.clear()
             rows: list[DueJob] = []
-            if self._read_at <= time.time():
-                self._read_at = time.time() + POLL
+            if self._read_in() <= 0.0:
+                self._read_at, self._gather_until = time.time() + POLL, time.monotonic() + GATHER
                 rows = await self._read()
             now = datetime.now(UTC)
             due = [row for row in rows if row.run_at <= now]
             if rows:
                 self._read_at = 0.0 if due else min(self._read_at, rows[0].run_at.timestamp())
-            self._limit = PAGE if due and len(due) == len(rows) else SMALL_PAGE
+            if len(due) == len(rows) >= SMALL_PAGE:
+                self._limit, self._gather_until = PAGE, 0.0
+            else:
+                self._limit = SMALL_PAGE
             if self._held.to_cancel:
                 await self._cancel_duplicates()
             held = await self._held.take(min(PAGE, MAX_UNSEEN - len(self._unseen) - len(due)), self._closed)
@@ -180,11 +188,15 @@ class JobPlacer:
                 await self._place([*due, *held])
             if due or held or self._held.to_cancel:
                 continue
-            until = self._read_at
+            seconds = self._read_in()
             if len(self._unseen) < MAX_UNSEEN:  # otherwise the fold wakes it
-                until = min(until, time.time() + self._held.next_at() - time.monotonic())
+                seconds = min(seconds, self._held.next_at() - time.monotonic())
             if not self._changed.is_set():
-                await wait_for_stop(self._changed, max(0.0, until - time.time()))
+                await wait_for_stop(self._changed, max(0.0, seconds))
+
+    def _read_in(self) -> float:
+        """Return in how many seconds the placer reads again which jobs wait."""
+        return max(self._read_at - time.time(), self._gather_until - time.monotonic())
 
     async def _read(self) -> list[DueJob]:
         """Return jobs that await placement, the earliest first, without those whose placement is on its way."""
