@@ -122,63 +122,92 @@ def _binaries() -> Path | None:
     return None
 
 
+class Cluster:
+    """A private cluster in a temporary folder, on a free port of 127.0.0.1, with a random password.
+
+    Raises NoTestPostgresError when it does not start. Call ``stop`` at the end.
+    """
+
+    def __init__(self, *, durable: bool) -> None:
+        binaries = find_installed(_binaries)
+        if binaries is None:
+            raise NoTestPostgresError("PostgreSQL is not installed")
+        # PostgreSQL refuses to run as root.
+        self._user = "postgres" if os.geteuid() == 0 else None
+        self._folder = Path(tempfile.mkdtemp(prefix="jobtape-test-postgres-"))
+        password, port = secrets.token_hex(12), free_port()
+        data = self._initialize(binaries / "initdb", password)
+        options = {"listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": ""}
+        options["max_connections"] = "200"
+        if not durable:
+            options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        self._command = [str(binaries / "postgres"), "-D", str(data)]
+        for name, value in options.items():
+            self._command += ["-c", f"{name}={value}"]
+        admin = f"postgresql://jobtape:{password}@127.0.0.1:{port}"
+        self._admin = f"{admin}/postgres"
+        self.url = f"{admin}/jobtape"
+        self._server = self._start()
+        try:
+            self.version = _wait(self._admin, self._server)
+            with psycopg.connect(self._admin, autocommit=True) as connection:
+                connection.execute("CREATE DATABASE jobtape")
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop the server, and remove the folder."""
+        self._server.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def crash(self) -> None:
+        """Let the server end as after a failure, without what it has not written to disk, and start it again."""
+        os.kill(self._server.pid, signal.SIGQUIT)
+        deadline = time.monotonic() + START_TIMEOUT
+        while self._server.running:
+            assert time.monotonic() < deadline, "PostgreSQL does not end"
+            time.sleep(0.01)
+        self._server.stop()
+        self._server = self._start()
+        _wait(self._admin, self._server)
+
+    def _initialize(self, initdb: Path, password: str) -> Path:
+        (self._folder / "password").write_text(password)
+        if self._user:
+            for path in (self._folder, self._folder / "password"):
+                shutil.chown(path, self._user, self._user)
+        data = self._folder / "data"
+        command = [str(initdb), "--pgdata", str(data), "--username", "jobtape", "--pwfile"]
+        command += [str(self._folder / "password"), "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C"]
+        made = subprocess.run(
+            [*command, "--no-sync"],
+            cwd=self._folder,
+            user=self._user,
+            group=self._user,
+            extra_groups=[] if self._user else None,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if made.returncode != 0:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise NoTestPostgresError(f"initdb failed: {' '.join(made.stderr.split())[-200:]}")
+        return data
+
+    def _start(self) -> Tethered:
+        return Tethered(
+            self._command,
+            log=self._folder / "postgres.log",
+            folder=self._folder,
+            user=self._user,
+            stop_signal=signal.SIGINT,  # "fast": does not wait until clients disconnect
+        )
+
+
 def _cluster(durable: bool) -> SessionPostgres:
-    """Start a cluster in a temporary folder, on a free port of 127.0.0.1, with a random password."""
-    binaries = find_installed(_binaries)
-    if binaries is None:
-        raise NoTestPostgresError("PostgreSQL is not installed")
-    # PostgreSQL refuses to run as root.
-    user = "postgres" if os.geteuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="jobtape-test-postgres-"))
-    password, port = secrets.token_hex(12), free_port()
-    (folder / "password").write_text(password)
-    if user:
-        for path in (folder, folder / "password"):
-            shutil.chown(path, user, user)
-    data = folder / "data"
-    initdb = [str(binaries / "initdb"), "--pgdata", str(data), "--username", "jobtape", "--pwfile"]
-    initdb += [str(folder / "password"), "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync"]
-    made = subprocess.run(
-        initdb,
-        cwd=folder,
-        user=user,
-        group=user,
-        extra_groups=[] if user else None,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if made.returncode != 0:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise NoTestPostgresError(f"initdb failed: {' '.join(made.stderr.split())[-200:]}")
-    options = {"listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": ""}
-    options["max_connections"] = "200"
-    if not durable:
-        options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-    command = [str(binaries / "postgres"), "-D", str(data)]
-    for name, value in options.items():
-        command += ["-c", f"{name}={value}"]
-    server = Tethered(
-        command,
-        log=folder / "postgres.log",
-        folder=folder,
-        user=user,
-        stop_signal=signal.SIGINT,  # "fast": does not wait until clients disconnect
-    )
-
-    def stop() -> None:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-
-    admin = f"postgresql://jobtape:{password}@127.0.0.1:{port}"
-    try:
-        version = _wait(f"{admin}/postgres", server)
-        with psycopg.connect(f"{admin}/postgres", autocommit=True) as connection:
-            connection.execute("CREATE DATABASE jobtape")
-    except BaseException:
-        stop()
-        raise
-    return SessionPostgres(f"{admin}/jobtape", f"PostgreSQL {version}, a private cluster", stop)
+    cluster = Cluster(durable=durable)
+    return SessionPostgres(cluster.url, f"PostgreSQL {cluster.version}, a private cluster", cluster.stop)
 
 
 def _container() -> SessionPostgres:
@@ -191,8 +220,13 @@ def _container() -> SessionPostgres:
 
 def _installed(durable: bool) -> SessionPostgres:
     """Install Debian's package without its cluster and service, then start our own cluster."""
-    ensure_installed(_binaries, "postgresql")
+    install_postgres()
     return _cluster(durable)
+
+
+def install_postgres() -> None:
+    """Install Debian's package if PostgreSQL is not installed. Raises AptError."""
+    ensure_installed(_binaries, "postgresql")
 
 
 def _wait(url: str, server: Tethered) -> str:

@@ -46,6 +46,8 @@ BURST: Final = 0.2
 seconds before it pauses, so that the few events of an idle installation come at once."""
 UNNOTIFIED: Final = 1.0
 """Seconds between two polls beside notices."""
+FEW_ROWS: Final = 20
+"""Events that are read in one statement. With more, pages are read, whose size has a limit."""
 PAGE_ROWS: Final = 1000
 PAGE_BYTES: Final = 4 * 1024 * 1024
 EVERYTHING: Final = Selection()
@@ -200,11 +202,13 @@ class HistoryTail:
         All in one call, because each call costs submissions a switch of threads.
         """
         begun = time.thread_time()
-        reach = self._committed.reach()
+        reach, events = self._committed.newest(head, FEW_ROWS)
         if reach.horizon > head or reach.head < head:
             return reach
         if reach.head == head:
             return None
+        if len(events) < FEW_ROWS:
+            return _Read(encode_large(events), reach.head, False, time.thread_time() - begun)
         page = self._committed.page(head, PAGE_ROWS, EVERYTHING, PAGE_BYTES)
         now = self._committed.reach()
         if now.horizon > head:

@@ -2,6 +2,7 @@
 wait meanwhile, and run then.
 """
 
+import asyncio
 import sqlite3
 
 import pytest
@@ -10,6 +11,7 @@ from jobtape.view.store import Store
 from tests.broker.proxy import Proxy
 from tests.checker import Checker
 from tests.consumer.installation import Rig
+from tests.databases import Cluster, install_postgres
 from tests.faults import jobs
 from tests.faults.load import GATES, all_done, gates_are_open, submit
 from tests.ledger import Ledger
@@ -73,3 +75,30 @@ async def test_projector_reports_that_postgresql_is_away(rig: Rig, store: Store,
             report = await checker.check(store, ledger)
         through.close()
     assert not report.problems, str(report)
+
+
+async def test_projector_folds_again_what_a_crash_of_postgresql_lost(rig: Rig) -> None:
+    """Its commits are not on the disk at once: the newest are lost, each with its checkpoint, and the tape has all."""
+    install_postgres()
+    cluster = Cluster(durable=True)
+    store = Store(cluster.url, timeout=1.0)
+    try:
+        ledger, gated, checker = Ledger(), Ledger(), Checker(rig.url, rig.topology)
+        store.migrate()
+        async with rig.projector(store, lease=1.0) as projector, rig.worker(jobs.add, jobs.nap):
+            for _ in range(4):
+                await submit(rig, gated, 2 * len(GATES), gates=[each for each in GATES if each is not None])
+                await submit(rig, ledger, 30)
+                folded = store.checkpoint()
+                assert folded is not None
+                await eventually(lambda: store.checkpoint() != folded, what="the projector folds")  # noqa: B023
+                await asyncio.to_thread(cluster.crash)
+                await eventually(lambda: projector.fault is None, what="the projector folds again")
+            await all_done(rig, ledger)
+            await gates_are_open(rig, store, gated)
+            ledger.ok += gated.ok
+            report = await checker.check(store, ledger)
+        assert not report.problems, str(report)
+    finally:
+        store.close()
+        cluster.stop()

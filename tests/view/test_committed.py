@@ -25,6 +25,22 @@ def test_page_has_accepted_events_in_order(store: Store) -> None:
     assert store.committed.page(rest.cursor, 2, ALL).cursor == rest.cursor
 
 
+def test_newest_events_are_those_of_page_and_reach(store: Store) -> None:
+    assert store.committed.newest(0, 5) == (store.committed.reach(), [])
+    first, second = submitted(1, labels={"customer": "42"}), submitted(2, correlation_id="c")
+    record(store, first, second, first, succeeded(first))
+    for after in (0, cursor_of(1, 0), cursor_of(1, 3)):
+        reach, events = store.committed.newest(after, 5)
+        assert reach == store.committed.reach()
+        assert [vars(each) for each in events] == [vars(each) for each in store.committed.page(after, 5, ALL).rows]
+    assert [each.cursor for each in store.committed.newest(0, 2)[1]] == [cursor_of(1, 0), cursor_of(1, 1)]
+
+
+def test_newest_of_view_without_checkpoint_is_nothing(empty: Store) -> None:
+    empty.migrate()
+    assert empty.committed.newest(0, 5) == (HistoryRange(), [])
+
+
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [

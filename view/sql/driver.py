@@ -7,7 +7,7 @@ they are sent one after the other, and their answers are awaited together.
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import lru_cache
 from typing import Any, Final
 
@@ -33,6 +33,10 @@ class DriverConnection(ABC):
 
         At most 32,000 values, which is what SQLite accepts.
         """
+
+    @abstractmethod
+    def select(self, statement: Any, parameters: Parameters) -> list[list[Any]]:
+        """Return the rows of a query, which must be built once, with the values that its columns have in Python."""
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
@@ -61,6 +65,10 @@ class SqliteConnection(DriverConnection):
     def select_in(self, values: Collection[str], *columns: Column[str]) -> list[list[tuple[Any, ...]]]:
         marks = ",".join("?" * len(values))
         return [self._driver.execute(_select(each, f"IN ({marks})"), tuple(values)).fetchall() for each in columns]
+
+    def select(self, statement: Any, parameters: Parameters) -> list[list[Any]]:
+        rows = self._driver.execute(*_compiled(statement, self.dialect, parameters)).fetchall()
+        return _values(rows, statement, self.dialect)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -100,6 +108,12 @@ class PostgresConnection(DriverConnection):
         with self._pipelined() if self._settings is None else self.transaction():
             found = [self._driver.execute(_select(each, "= ANY (%s)").encode(), [list(values)]) for each in columns]
             return [cursor.fetchall() for cursor in found]
+
+    def select(self, statement: Any, parameters: Parameters) -> list[list[Any]]:
+        query = _encoded(statement, self.dialect, parameters)
+        with nullcontext() if self._settings is None else self.transaction():
+            rows = self._driver.execute(*query).fetchall()
+        return _values(rows, statement, self.dialect)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -178,6 +192,24 @@ def _compiled(statement: Any, dialect: Dialect, parameters: Parameters) -> tuple
 def _encoded(statement: Any, dialect: Dialect, parameters: Parameters) -> tuple[bytes, dict[str, Any]]:
     text, values = _compiled(statement, dialect, parameters)
     return text.encode(), values
+
+
+def _values(rows: Rows, statement: Any, dialect: Dialect) -> list[list[Any]]:
+    found = [list(row) for row in rows]
+    for index, processor in _processors(statement, dialect):
+        for row in found:
+            row[index] = processor(row[index])
+    return found
+
+
+@lru_cache(_STATEMENTS)
+def _processors(statement: Any, dialect: Dialect) -> list[tuple[int, Callable[[Any], Any]]]:
+    processors = []
+    for index, column in enumerate(statement.selected_columns):
+        kind = column.type if isinstance(column.type, TypeDecorator) else column.type.dialect_impl(dialect)
+        if (processor := kind.result_processor(dialect, None)) is not None:
+            processors.append((index, processor))
+    return processors
 
 
 @lru_cache(_STATEMENTS)
