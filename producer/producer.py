@@ -8,6 +8,7 @@ from jobtape.producer.live.listeners import Listeners
 from jobtape.producer.monitoring.health import Health
 from jobtape.producer.monitoring.statistics import StatisticsReader
 from jobtape.producer.monitoring.subscribers import Subscribers
+from jobtape.producer.service.keys import KeyRing
 from jobtape.producer.service.limits import Limits
 from jobtape.producer.service.service import READ_TIMEOUT, JobService
 from jobtape.schemas.job_types.job_type import JobTypeSpec
@@ -16,8 +17,8 @@ from jobtape.view.store import Store
 
 
 class Producer(JobService):
-    """A ``JobService`` with ``listeners``, ``statistics``, ``subscribers`` and ``health``. Nothing connects before
-    ``start``. ``management_url``: where the broker's management API is, if not at its usual port.
+    """A ``JobService`` with ``listeners``, ``statistics``, ``subscribers``, ``keys`` and ``health``. Nothing connects
+    before ``start``. ``management_url``: where the broker's management API is, if not at its usual port.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Producer(JobService):
         )
         self.statistics = StatisticsReader(store, self._reads)
         self.subscribers = Subscribers(ManagementApi(url, management_url), topology)
+        self.keys = KeyRing(store, self._reads)
         self.health = Health(self.watch, store, self.publish_barrier)
 
     async def close(self) -> None:
@@ -42,5 +44,6 @@ class Producer(JobService):
         await self.listeners.close()
         await self.statistics.close()
         await self.subscribers.close()
+        await self.keys.close()
         await super().close()
         await self.health.close()

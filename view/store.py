@@ -14,6 +14,7 @@ from jobtape.schemas.cursor import FIRST_EPOCH
 from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.job import Job
 from jobtape.view import checkpoint, jobs, tables
+from jobtape.view.api_keys import ApiKey, ApiKeys
 from jobtape.view.dead_messages import DeadMessages
 from jobtape.view.flows import Flows
 from jobtape.view.fold_session import FoldSession
@@ -62,6 +63,7 @@ from jobtape.view.values import (
 from jobtape.view.worker_signs import SeenWorker, WorkerSigns
 
 __all__ = [
+    "ApiKey",
     "ByJob",
     "Checkpoint",
     "Claim",
@@ -137,6 +139,8 @@ class Store:
         """The last sign of life of each worker, which is no part of the fold."""
         self.webhooks = Webhooks(self._database)
         """The endpoints of webhooks, which are no part of the fold."""
+        self.api_keys = ApiKeys(self._database)
+        """The API keys, which are no part of the fold."""
         self.retention = JobRetention(self._database)
         """Removes old jobs."""
         self.statistics = Statistics(self._database)

@@ -340,6 +340,26 @@ webhooks = Table(
     Column("created_at", Double, nullable=False),
 )
 
+# API keys. They are configuration, no part of the fold. ``hash``: SHA-256 of the key; the key itself is nowhere.
+# ``old_hash`` is valid until ``old_until``. ``scopes`` and ``types``: JSON lists. ``rate``: requests in a second. Times
+# are seconds of the database's clock.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("old_hash", LargeBinary),
+    Column("old_until", Double),
+    Column("scopes", Text, nullable=False),
+    Column("types", Text, nullable=False),
+    Column("rate", Double),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("revoked_at", Double),
+    Column("used_at", Double),
+)
+
 # The rebuild in progress: a second generation of the folded tables, folded up to ``cursor``. ``key``: who makes it.
 # The other columns are those of ``values.ByJob``.
 rebuild = Table(

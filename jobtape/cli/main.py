@@ -5,7 +5,19 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from jobtape.cli.commands import bulk, flows, jobs, repairs, replays, rules, schedules, servers, simulate, webhooks
+from jobtape.cli.commands import (
+    bulk,
+    flows,
+    jobs,
+    keys,
+    repairs,
+    replays,
+    rules,
+    schedules,
+    servers,
+    simulate,
+    webhooks,
+)
 from jobtape.cli.errors import FAILED, WRONG, BrokenModule, WrongUse
 from jobtape.cli.escaping import lines, one_line
 from jobtape.cli.options import AsOf
@@ -70,6 +82,12 @@ hooks.command()(webhooks.rotate)
 hooks.command()(webhooks.test)
 hooks.command()(webhooks.replay)
 app.add_typer(hooks, name="webhooks", rich_help_panel=USE)
+api_keys = typer.Typer(help="Create, list, rotate and revoke API keys.", no_args_is_help=True)
+api_keys.command("list")(keys.list_)
+api_keys.command()(keys.create)
+api_keys.command()(keys.rotate)
+api_keys.command()(keys.revoke)
+app.add_typer(api_keys, name="keys", rich_help_panel=SERVE)
 app.command("list", rich_help_panel=USE)(jobs.list_)
 app.command(rich_help_panel=USE)(jobs.events)
 app.command(rich_help_panel=USE)(jobs.watch)

@@ -1,6 +1,7 @@
 """Reads the values of options and arguments: times, positions on the tape, labels and payloads."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -35,6 +36,14 @@ def position_of(option: str, text: str | None) -> int | str | None:
         return text
     point = point_of(option, text)
     return int(point) if _is_number(point) else point
+
+
+def seconds_of(option: str, text: str) -> float:
+    """Return the seconds in a length of time such as ``90d``, ``12h``, ``30m``, ``45s`` or ``45``. Raises WrongUse."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhd]?)", text.strip(), re.ASCII)
+    if found is None:
+        raise WrongUse(f"{option} {text}: write a length of time such as 90d, 12h, 30m or 45s")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]
 
 
 def label_of(text: str) -> str:

@@ -5,19 +5,21 @@ from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
 from typing import Final
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
 from jobtape.producer.http import error_handlers, openapi
+from jobtape.producer.http.access import RULES, first_caller, identify, require_key
 from jobtape.producer.http.asyncapi import document as asyncapi
-from jobtape.producer.http.dependencies import FindProducer, no_repeated_parameters, require_key
+from jobtape.producer.http.dependencies import FindProducer, no_repeated_parameters
 from jobtape.producer.http.direct_routes import DirectRoutes
 from jobtape.producer.http.middleware import HeadAsGet, HideTracebacks
 from jobtape.producer.http.problems import ProblemDetails
 from jobtape.producer.http.routes.events import events, replays, subscriptions, webhooks
 from jobtape.producer.http.routes.jobs import bulk, flows, jobs, signals, submit
 from jobtape.producer.http.routes.operations import dashboard as dashboard_routes
-from jobtape.producer.http.routes.operations import dead_letters, health, statistics, workers
+from jobtape.producer.http.routes.operations import dead_letters, health, keys, statistics, workers
 from jobtape.producer.http.routes.rules import rules, schedules
 from jobtape.producer.http.stream_parameters import LAST_EVENT_ID
 from jobtape.producer.http.websocket import route as websocket
@@ -41,6 +43,8 @@ UNDERIVED_MODELS: Final = (
     schedules.BackfillBody,
     schedules.ScheduleBody,
     schedules.SyncBody,
+    keys.KeyBody,
+    keys.KeyRotateBody,
     webhooks.RotateBody,
     webhooks.WebhookBody,
     webhooks.WebhookChange,
@@ -72,9 +76,9 @@ EXPOSED_HEADERS: Final = (
 
 MODULES: Final = (
     *(submit, jobs, signals, events, flows, bulk, replays),
-    *(rules, schedules, dead_letters, workers, subscriptions, webhooks, statistics, health),
+    *(rules, schedules, dead_letters, workers, subscriptions, webhooks, keys, statistics, health),
 )
-"""The routes that need the key, if there is one."""
+"""The routes that need a key, if the API requires one."""
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
@@ -105,14 +109,15 @@ def build_api(
     )
     app.state.find_producer = find_producer
     app.state.api_key = api_key
+    app.state.first_caller = first_caller(api_key)
     app.state.webhook_key = webhook_key
     app.state.webhook_allow = webhook_allow
     app.state.origins = frozenset(origins)
-    checks = [Depends(no_repeated_parameters)]
-    if api_key is not None:
-        checks.insert(0, Depends(require_key))
+    known = identify if api_key is None else require_key
+    checks = [Depends(known), Depends(no_repeated_parameters)]
     for module in MODULES:
-        app.include_router(module.router, dependencies=checks)
+        _check_rules(module.router)
+        app.include_router(module.router, dependencies=checks, responses=openapi.problems(403, 429))
     for open_router in (health.open_router, asyncapi.router, websocket.router):
         app.include_router(open_router)
     if dashboard:
@@ -130,3 +135,12 @@ def build_api(
             expose_headers=EXPOSED_HEADERS,
         )
     return app
+
+
+def _check_rules(router: APIRouter) -> None:
+    """Raise LookupError for a route without a rule of who may use it."""
+    for route in router.routes:
+        if isinstance(route, APIRoute):
+            for method in route.methods or ():
+                if f"{method} {route.path}" not in RULES:
+                    raise LookupError(f"{method} {route.path} has no rule in producer/http/access.py: add one")

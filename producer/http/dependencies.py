@@ -1,16 +1,13 @@
-"""Dependencies of the routes: the running producer, and checks of the API key, the path and the query.
+"""Dependencies of the routes: the running producer, and checks of the path and the query.
 
 All of them are coroutines, because FastAPI runs any other dependency in a thread.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable
-from hmac import compare_digest
 from typing import Annotated, Final
 
 from fastapi import Depends, Path, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import HTTPConnection
 
 from jobtape.producer.http.problems import Problem
@@ -21,8 +18,6 @@ from jobtape.schemas import ids
 FindProducer = Callable[[], Producer]
 REPEATABLE: Final = frozenset({"event", "failure", "label", "queue", "reason", "state", "type"})
 """Query parameters that may have several values."""
-
-_bearer = HTTPBearer(auto_error=False, description="JOBTAPE_API_KEY")
 
 
 def running_producer(connection: HTTPConnection) -> Producer:
@@ -35,54 +30,6 @@ def running_producer(connection: HTTPConnection) -> Producer:
 
 async def _running_producer(request: Request) -> Producer:
     return running_producer(request)
-
-
-async def require_key(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
-    """Raise the problem 401 unless the request carries the API key.
-
-    The dependency ``_bearer`` adds the key to the OpenAPI document.
-    """
-    check_key(request)
-
-
-def check_key(connection: HTTPConnection) -> None:
-    """Raise the problem 401 when the API has a key and the request does not carry it."""
-    key: str | None = connection.app.state.api_key
-    if key is None:
-        return
-    sent = bearer_token(connection)
-    if not is_key(sent, key):
-        raise Problem(
-            "unauthorized",
-            "send the API key in exactly one header Authorization: Bearer …"
-            if sent is None
-            else "the API key is wrong: send the value of JOBTAPE_API_KEY",
-            headers={"WWW-Authenticate": 'Bearer realm="jobtape"'},
-        )
-
-
-def bearer_token(connection: HTTPConnection) -> bytes | None:
-    """Return the bytes of the key in the header ``Authorization``, or None when there is none.
-
-    Several such headers count as none, because proxies differ in which of them they use.
-    """
-    given = connection.headers.getlist("authorization")
-    scheme, _, credentials = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-    if scheme.lower() != "bearer" or not (key := credentials.strip(" \t")):
-        return None
-    # Starlette decodes headers as Latin-1, so encoding them restores the bytes that were sent.
-    return key.encode("latin-1", "replace")
-
-
-def is_key(sent: bytes | None, key: str) -> bool:
-    """Return whether ``sent`` is the key. Compares in constant time, so that the duration reveals nothing."""
-    return sent is not None and compare_digest(sent, key.encode())
-
-
-def idempotency_scope(request: Request) -> str:
-    """Return the owner of this request's idempotency keys. It is a hash, because the API key must not be stored."""
-    key: str | None = request.app.state.api_key
-    return "api" if key is None else f"api:{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
 async def no_query(request: Request) -> None:

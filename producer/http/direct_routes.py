@@ -12,7 +12,8 @@ from fastapi import Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jobtape.producer.http import error_handlers
-from jobtape.producer.http.dependencies import check_key, running_producer
+from jobtape.producer.http.access import RULES, authorize
+from jobtape.producer.http.dependencies import running_producer
 from jobtape.producer.http.query_parameters import JobParameters
 from jobtape.producer.http.routes.jobs import jobs, submit
 from jobtape.producer.producer import Producer
@@ -32,13 +33,14 @@ class DirectRoutes:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = _endpoint(scope)
-        if endpoint is None:
+        found = _endpoint(scope)
+        if found is None:
             await self._app(scope, receive, send)
             return
+        name, endpoint, job_id = found
         request = Request(scope, receive, send)
         try:
-            check_key(request)
+            await authorize(request, RULES[name], job_id)
             response = await endpoint(request, running_producer(request))
         except Exception as error:
             if (handler := error_handlers.handler_of(error)) is None:
@@ -47,15 +49,17 @@ class DirectRoutes:
         await response(scope, receive, send)
 
 
-def _endpoint(scope: Scope) -> Endpoint | None:
-    """Return what answers the request, None when it is FastAPI's."""
+def _endpoint(scope: Scope) -> tuple[str, Endpoint, str | None] | None:
+    """Return the route, what answers the request, and the job id of the path; None when it is FastAPI's."""
     # Where traces are made, FastAPI's router gives them the name of the route.
     if scope["type"] != "http" or scope.get("query_string") or "fastapi.telemetry" in scope:
         return None
     path = scope["path"].removeprefix(scope.get("root_path", ""))
     if scope["method"] == "POST":
-        return POST.get(path)
+        return None if (posted := POST.get(path)) is None else (f"POST {path}", posted, None)
     if scope["method"] != "GET" or not path.startswith(_JOBS):
         return None
     job_id = ids.parse_job_id(path[len(_JOBS) :])
-    return None if job_id is None else partial(jobs.get_job, job_id, _NO_PARAMETERS)
+    if job_id is None:
+        return None
+    return "GET /jobs/{job_id}", partial(jobs.get_job, job_id, _NO_PARAMETERS), job_id

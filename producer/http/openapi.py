@@ -115,6 +115,6 @@ def _problem(status: int) -> dict[str, Any]:
         "description": "; ".join(kinds.values()),
         "content": {MEDIA_TYPE: {"schema": {"$ref": REF + "ProblemDetails"}, "examples": examples}},
     }
-    if status in (409, 503):
+    if status in (409, 429, 503):
         response["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "example": RETRY_AFTER}}
     return response

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
 from jobtape.producer.service import errors as service
-from jobtape.schemas import errors, plainjson
+from jobtape.schemas import access, errors, plainjson
 from jobtape.schemas.job import JobState
 from jobtape.webhooks.secrets import WebhookKeyWrong
 
@@ -26,6 +26,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "not-json": (400, "The body is not JSON"),
     "invalid-last-event-id": (400, "The last event id is not valid"),
     "unauthorized": (401, "The API key is missing or wrong"),
+    "forbidden": (403, "The API key does not allow this"),
     "not-found": (404, "There is no such resource"),
     "job-not-found": (404, "There is no such job"),
     "method-not-allowed": (405, "This path does not support this method"),
@@ -58,6 +59,10 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "schedule-changed": (412, "The schedule has changed"),
     "schedule-not-found": (404, "There is no such schedule"),
     "webhook-not-found": (404, "There is no such webhook"),
+    "key-not-found": (404, "There is no such API key"),
+    "keys-not-required": (409, "The API needs no key"),
+    "invalid-key": (422, "The API key is not valid"),
+    "too-many-requests": (429, "The API key has sent too many requests"),
     "webhook-disabled": (409, "The webhook is disabled"),
     "invalid-webhook": (422, "The webhook is not valid"),
     "webhooks-not-configured": (501, "The installation has no key for webhooks"),
@@ -137,6 +142,8 @@ def pointer(loc: Sequence[str | int], base: str = "") -> str:
 _KINDS_OF_ERRORS: Final[dict[type[errors.JobtapeError], str]] = {
     service.IdempotencyKeyInvalid: "invalid-idempotency-key",
     service.IdempotencyKeyReused: "idempotency-key-reused",
+    access.Forbidden: "forbidden",
+    service.KeyMissing: "key-not-found",
     service.JobFinal: "job-final",
     service.JobNotFinal: "job-not-final",
     service.JobGone: "job-gone",
@@ -171,6 +178,12 @@ def problem_of(error: errors.JobtapeError) -> Problem:
             return Problem("invalid-submission", detail, errors=faults)
         case service.WebhookInvalid():
             return Problem("invalid-webhook", f"{error.field}: {detail}", errors=[(f"/{error.field}", detail)])
+        case service.KeyInvalid():
+            return Problem("invalid-key", f"{error.field}: {detail}", errors=[(f"/{error.field}", detail)])
+        case service.KeyRefused():
+            return Problem("unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="jobtape"'})
+        case service.TooManyRequests():
+            return Problem("too-many-requests", detail, headers={"Retry-After": str(error.retry_after)})
         case service.PayloadTooLarge():
             return Problem("payload-too-large", detail, errors=[("/payload", detail)])
         case service.IdempotencyInFlight():

@@ -45,7 +45,8 @@ async def never(_: str | None, __: int) -> bool:
 
 class EventStream(Response):
     """``keep_alive``: seconds without an event until a keep-alive is sent. ``stall``: seconds within which the client
-    must read one message. ``hidden``: names of events that may end the stream and are not delivered.
+    must read one message. ``hidden``: names of events that may end the stream and are not delivered. ``until``: the
+    stream ends when it returns.
     """
 
     media_type = MEDIA_TYPE
@@ -60,6 +61,7 @@ class EventStream(Response):
         stall: float,
         enough: Enough = never,
         hidden: frozenset[str] = frozenset(),
+        until: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -71,6 +73,7 @@ class EventStream(Response):
         self._stall = stall
         self._enough = enough
         self._hidden = hidden
+        self._until = until
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request. Raises TooBusy and ViewUnavailable before anything is sent."""
@@ -82,7 +85,11 @@ class EventStream(Response):
             await follower.begin(self._after)
             writer = ClientWriter(send, self._stall)
             leaving = asyncio.create_task(gone(receive), name="a client of server-sent events")
-            leaving.add_done_callback(lambda _: follower.stop())
+            ends = [leaving]
+            if self._until is not None:
+                ends.append(asyncio.ensure_future(self._until()))
+            for end in ends:
+                end.add_done_callback(lambda _: follower.stop())
             try:
                 with self._listeners.on_stop(follower.stop, writer.shorten_limit):
                     await self._stream(follower, writer)
@@ -92,7 +99,8 @@ class EventStream(Response):
             except OSError:
                 log.debug("a client of server-sent events left")
             finally:
-                leaving.cancel()
+                for end in ends:
+                    end.cancel()
                 self._listeners.pages += follower.pages
 
     async def _send_headers(self, send: Send) -> None:

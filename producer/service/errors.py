@@ -10,6 +10,10 @@ JobtapeError
 ├── WebhookMissing       the caller's fault: there is no such webhook
 ├── WebhookDisabled      the caller's fault: the webhook gets no events
 ├── WebhookInvalid       the caller's fault: a field of a webhook is wrong
+├── KeyRefused           the caller's fault: the API key is unknown, expired or revoked
+├── KeyMissing           the caller's fault: there is no API key with this id
+├── KeyInvalid           the caller's fault: a field of a new API key is wrong
+├── TooManyRequests      the caller's fault: more requests than its API key allows
 ├── SubmissionNotKept    nobody's: the job's submission is no longer on the tape
 ├── PointGone            nobody's: the point is before the history that is kept
 ├── PointNotReached      the caller's fault: the point is in the future
@@ -104,3 +108,27 @@ class WebhookInvalid(JobtapeError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
         self.field = field
+
+
+class KeyRefused(JobtapeError):
+    """No request with this API key is answered."""
+
+
+class KeyMissing(JobtapeError):
+    """There is no API key with this id."""
+
+
+class KeyInvalid(JobtapeError):
+    """A new API key has a fault. ``field``: the field of the body that has it."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class TooManyRequests(JobtapeError):
+    """The API key has sent more requests than it may. ``retry_after``: seconds until the next one."""
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

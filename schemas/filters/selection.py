@@ -36,7 +36,7 @@ class Selection:
         return (
             (not self.events or name in self.events)
             and (self.job is None or job == self.job)
-            and (not self.types or any(_fits(pattern, job_type) for pattern in self.types))
+            and (not self.types or any(fits_type(pattern, job_type) for pattern in self.types))
             and (self.correlation_id is None or correlation_id == self.correlation_id)
             and (not self.labels or self.labels.items() <= labels.items())
         )
@@ -65,7 +65,8 @@ class Selection:
         return whole if len(whole) <= 200 else f"{whole[:160]}... {sha256(whole.encode()).hexdigest()[:32]}"
 
 
-def _fits(pattern: str, job_type: str) -> bool:
+def fits_type(pattern: str, job_type: str) -> bool:
+    """Return whether ``pattern``, a job type or such as ``mail.*``, matches the job type."""
     return job_type.startswith(pattern[:-1]) if pattern.endswith(".*") else job_type == pattern
 
 

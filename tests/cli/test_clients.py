@@ -344,3 +344,22 @@ def test_unreachable_api_is_one_line_with_remedy(installation: Installation) -> 
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.count("\n") == 1
         assert "start one with `jobtape up`, or set its address with --url / JOBTAPE_URL" in done.stderr
+
+
+def test_api_key_is_created_rotated_and_revoked(running: Installation) -> None:
+    created = running.run("keys", "create", "shop", "--scope", "read", "--type", "add", "--expires", "90d")
+    key_id, key = created.stdout.split()
+
+    def status(text: str) -> int:
+        url = f"{running.env['JOBTAPE_URL']}/job-types"
+        return httpx.get(url, headers={"Authorization": f"Bearer {text}"}, trust_env=False).status_code
+
+    assert status(key) == 200
+    new = running.run("keys", "rotate", key_id, "--overlap", "0s").stdout.strip()
+    assert (status(key), status(new)) == (401, 200)
+    assert running.run("keys", "revoke", key_id).returncode == 0
+    assert status(new) == 401
+    (line,) = [each for each in running.run("keys", "list").stdout.splitlines() if key_id in each]
+    assert "shop  revoked  read  add  expires" in line
+    unsaid = running.run("keys", "create", "shop")
+    assert (unsaid.returncode, "--scope read" in unsaid.stderr) == (2, True)

@@ -7,7 +7,8 @@ sent. The keep-alive carries the lowest ``sent``: a client that resumes there mi
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pydantic_core import to_json
@@ -24,7 +25,8 @@ from jobtape.producer.http.websocket.requests import (
 from jobtape.producer.live.client_writer import ClientWriter
 from jobtape.producer.live.follower import After, Follower, Reset, StartPosition
 from jobtape.producer.live.listeners import Listeners
-from jobtape.producer.service.errors import TooBusy
+from jobtape.producer.service.errors import KeyRefused, TooBusy
+from jobtape.schemas.access import Caller, Forbidden
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.view.store import CommittedEvent
 
@@ -46,17 +48,35 @@ class _Subscription:
 class WebSocketConnection:
     """Serves one connection. ``keep_alive``: seconds between keep-alives; ``stall``: seconds to read one message."""
 
-    def __init__(self, socket: WebSocket, listeners: Listeners, *, keep_alive: float, stall: float) -> None:
+    def __init__(
+        self, socket: WebSocket, listeners: Listeners, caller: Caller, *, keep_alive: float, stall: float
+    ) -> None:
         self._socket = socket
         self._listeners = listeners
+        self._caller = caller
         self._keep_alive = keep_alive
         self._writer = ClientWriter(socket.send_text, stall)
         self._sending = asyncio.Lock()
         self._ended = asyncio.Event()
         self._subscriptions: dict[str, _Subscription] = {}
 
-    async def run(self) -> None:
-        """Serve the client until the process stops. Raises a group of ClientLeft, InvalidRequest or ClientStalled."""
+    async def run(self, refused: Callable[[], Awaitable[None]] | None) -> None:
+        """Serve the client until the process stops, or until ``refused`` returns: then this raises KeyRefused.
+
+        Also raises a group of ClientLeft, InvalidRequest or ClientStalled.
+        """
+        key = None if refused is None else asyncio.ensure_future(refused())
+        try:
+            if key is not None:
+                key.add_done_callback(lambda _: self._ended.set())
+            await self._serve()
+        finally:
+            if key is not None:
+                key.cancel()
+        if key is not None and key.done():
+            raise KeyRefused("the API key of the connection is not valid any more")
+
+    async def _serve(self) -> None:
         with self._listeners.on_stop(self._ended.set, self._writer.shorten_limit):
             async with asyncio.TaskGroup() as tasks:
                 others = [tasks.create_task(self._read(tasks)), tasks.create_task(self._keep_alives())]
@@ -86,7 +106,12 @@ class WebSocketConnection:
                 request.id, f"a connection may have {MAX_SUBSCRIPTIONS} subscriptions: open another one"
             )
         start = StartPosition.NOW if request.after is None else request.after
-        subscription = _Subscription(request.id, self._listeners.follower(request.selection()))
+        selection = request.selection()
+        try:
+            selection = replace(selection, types=frozenset(self._caller.narrow(selection.types)))
+        except Forbidden as error:
+            raise MessageRefused(request.id, str(error)) from None
+        subscription = _Subscription(request.id, self._listeners.follower(selection))
         self._subscriptions[request.id] = subscription
         subscription.task = tasks.create_task(self._deliver(subscription, start), name="subscription")
 

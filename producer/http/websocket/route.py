@@ -6,7 +6,6 @@ base64url. Unlike a URL, subprotocols do not appear in logs.
 """
 
 import logging
-from base64 import urlsafe_b64decode
 from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
@@ -14,18 +13,19 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, WebSocket, status
 from starlette.websockets import WebSocketDisconnect
 
-from jobtape.producer.http.dependencies import bearer_token, is_key
+from jobtape.producer.http.access import RULES, authorize, caller_of, until_refused
 from jobtape.producer.http.middleware import described
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.http.websocket.connection import ClientLeft, WebSocketConnection
 from jobtape.producer.http.websocket.requests import InvalidRequest
 from jobtape.producer.live.client_writer import STOP_TIMEOUT, ClientStalled, ClientWriter
-from jobtape.producer.service.errors import TooBusy
+from jobtape.producer.service.errors import KeyRefused, TooBusy, TooManyRequests
+from jobtape.schemas.access import Forbidden
+from jobtape.schemas.errors import ViewUnavailable
 
 log = logging.getLogger(__name__)
 
 SUBPROTOCOL: Final = "jobtape"
-BEARER: Final = "bearer."
 
 router = APIRouter()
 
@@ -49,15 +49,19 @@ async def live(socket: WebSocket) -> None:
 
 async def _serve(socket: WebSocket) -> tuple[int, str]:
     """Serve the connection until its end. Return the code and the reason with which to close it."""
-    if (reason := _reason_to_refuse(socket)) is not None:
-        return status.WS_1008_POLICY_VIOLATION, reason
     try:
+        if (refusal := await _refusal(socket)) is not None:
+            return refusal
         producer = socket.app.state.find_producer()
         limits = producer.limits
         with producer.listeners.admit("websocket"):
             await WebSocketConnection(
-                socket, producer.listeners, keep_alive=limits.keepalive_interval, stall=limits.send_timeout
-            ).run()
+                socket,
+                producer.listeners,
+                caller_of(socket),
+                keep_alive=limits.keepalive_interval,
+                stall=limits.send_timeout,
+            ).run(until_refused(socket))
     except Problem:
         return status.WS_1013_TRY_AGAIN_LATER, "Jobtape is not running in this application"
     except TooBusy:
@@ -65,6 +69,8 @@ async def _serve(socket: WebSocket) -> tuple[int, str]:
             status.WS_1013_TRY_AGAIN_LATER,
             "this process has too many listeners or is stopping: try again later",
         )
+    except KeyRefused:
+        return status.WS_1008_POLICY_VIOLATION, "the API key was revoked or has expired: connect with another one"
     except BaseExceptionGroup as group:
         for error in group.exceptions:
             match error:
@@ -77,15 +83,25 @@ async def _serve(socket: WebSocket) -> tuple[int, str]:
     return status.WS_1012_SERVICE_RESTART, "this process is about to stop: connect again and resume"
 
 
-def _reason_to_refuse(socket: WebSocket) -> str | None:
-    """Return why the connection is refused, in at most 123 bytes (the limit of a close frame); None when it is not."""
+async def _refusal(socket: WebSocket) -> tuple[int, str] | None:
+    """Return the code and the reason, of at most 123 bytes (the limit of a close frame), with which the connection is
+    refused; None when it is not.
+    """
     origin = socket.headers.get("origin")
     if origin is not None and not _same_host(origin, socket) and origin not in socket.app.state.origins:
-        return "pages of this origin may not connect: name it in JOBTAPE_CORS_ORIGINS"
-    key: str | None = socket.app.state.api_key
-    if key is None or is_key(_sent_key(socket), key):
-        return None
-    return "send the API key, as Authorization: Bearer or as the subprotocol bearer.<base64url>"
+        return status.WS_1008_POLICY_VIOLATION, "pages of this origin may not connect: name it in JOBTAPE_CORS_ORIGINS"
+    try:
+        await authorize(socket, RULES["GET /events"])
+    except KeyRefused:
+        reason = "send the API key, as Authorization: Bearer or as the subprotocol bearer.<base64url>"
+        return status.WS_1008_POLICY_VIOLATION, reason
+    except Forbidden:
+        return status.WS_1008_POLICY_VIOLATION, "this needs an API key with the scope read"
+    except TooManyRequests:
+        return status.WS_1013_TRY_AGAIN_LATER, "this API key has sent too many requests: try again later"
+    except (ViewUnavailable, TooBusy):
+        return status.WS_1013_TRY_AGAIN_LATER, "the API keys cannot be read: try again later"
+    return None
 
 
 def _same_host(origin: str, socket: WebSocket) -> bool:
@@ -99,17 +115,3 @@ def _same_host(origin: str, socket: WebSocket) -> bool:
 def _without_port(host: str) -> str:
     """Return ``host`` without a default port. Both are removed, because a proxy may hide which scheme was used."""
     return host.lower().removesuffix(":80").removesuffix(":443")
-
-
-def _sent_key(socket: WebSocket) -> bytes | None:
-    sent = bearer_token(socket)
-    if sent is not None or len(socket.headers.getlist("authorization")) > 1:
-        return sent
-    for offered in socket.scope.get("subprotocols", ()):
-        if offered.startswith(BEARER):
-            text = offered.removeprefix(BEARER)
-            try:
-                return urlsafe_b64decode(text + "=" * (-len(text) % 4))
-            except ValueError:
-                return None
-    return None

@@ -14,6 +14,7 @@ from jobtape.producer.http.request_body import JSON, NDJSON
 from jobtape.producer.http.routes.jobs.submit import batch_items
 from jobtape.producer.http.websocket.requests import InvalidRequest, request_of
 from jobtape.schemas import plainjson
+from jobtape.schemas.access import ANYBODY
 from jobtape.schemas.submission import BatchSubmission
 from jobtape.schemas.tape_file import (
     TapeFileInvalid,
@@ -79,13 +80,13 @@ def kinds(items: list[BatchSubmission | Problem]) -> list[str]:
     ],
 )
 def test_mark_in_batch(body: bytes, kind: str, found: list[str]) -> None:
-    assert kinds(batch_items(body, kind, 10)) == found
+    assert kinds(batch_items(body, kind, 10, ANYBODY)) == found
 
 
 @pytest.mark.parametrize(("body", "kind"), [(MARK, NDJSON), (MARK + b"\n", NDJSON), (MARK, JSON)])
 def test_batch_of_only_a_mark_is_refused(body: bytes, kind: str) -> None:
     with pytest.raises(Problem):
-        batch_items(body, kind, 10)
+        batch_items(body, kind, 10, ANYBODY)
 
 
 def test_mark_in_websocket_message() -> None:

@@ -2,6 +2,7 @@
 tape, or a job's events as a page.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from jobtape.producer.http import openapi
+from jobtape.producer.http.access import caller_of, until_refused
 from jobtape.producer.http.dependencies import JobId, RunningProducer
 from jobtape.producer.http.representation import EventPage, PydanticJSONResponse, event_out
 from jobtape.producer.http.routes.jobs.jobs import find_job
@@ -47,7 +49,9 @@ async def events(request: Request, query: Annotated[StreamQuery, Query()], produ
     The first message is `hello`, whose id is the position where the stream starts. `reset` means that the history after
     the requested position was deleted; the stream continues after its id.
     """
-    return _stream(producer, query.selection(), start_of(request, query))
+    start = start_of(request, query)
+    query.type = caller_of(request).narrow(query.type)
+    return _stream(producer, query.selection(), start, until=until_refused(request))
 
 
 class PositionOut(BaseModel):
@@ -106,7 +110,7 @@ async def get_events(
     start = start_of(request, query) if stream else query.after
     await find_job(producer, job_id)
     if stream:
-        return _job_stream(producer, job_id, query, start)
+        return _job_stream(producer, job_id, query, start, until_refused(request))
     limit = query.limit or PAGE
     after = 0 if isinstance(start, StartPosition) else start
     found = await producer.read(producer.store.history, job_id, after, limit + 1)
@@ -122,11 +126,13 @@ def _stream(producer: Producer, selection: Selection, start: After, **more: Any)
     )
 
 
-def _job_stream(producer: Producer, job_id: str, query: JobEventsQuery, start: After) -> EventStream:
+def _job_stream(
+    producer: Producer, job_id: str, query: JobEventsQuery, start: After, until: Callable[[], Awaitable[None]] | None
+) -> EventStream:
     """Return the response. A stream that ends with the job delivers the final event even if ``event`` excludes it."""
     wanted = frozenset(query.event)
     if query.until is None:
-        return _stream(producer, Selection(job=job_id, events=wanted), start)
+        return _stream(producer, Selection(job=job_id, events=wanted), start, until=until)
     read = wanted | AWAITED if wanted else wanted
     return _stream(
         producer,
@@ -134,6 +140,7 @@ def _job_stream(producer: Producer, job_id: str, query: JobEventsQuery, start: A
         start,
         enough=_has_ended(producer, job_id),
         hidden=read - wanted - ENDINGS,
+        until=until,
     )
 
 

@@ -5,10 +5,12 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request, Response
 
 from jobtape.producer.http import openapi
+from jobtape.producer.http.access import caller_of
 from jobtape.producer.http.dependencies import RunningProducer, no_query
 from jobtape.producer.http.representation import JobOut, accepted, location
 from jobtape.producer.http.request_body import SmallJson
 from jobtape.producer.producer import Producer
+from jobtape.schemas.access import Caller
 from jobtape.schemas.errors import SubmissionInvalid
 from jobtape.schemas.job import Order
 from jobtape.schemas.messages.replay_request import REPLAY, ReplayRequest, reason_to_refuse
@@ -38,11 +40,15 @@ async def replay(request: Request, producer: RunningProducer, body: SmallJson) -
     """The queue gets the events as they were delivered to subscribers, with the same ids and times, marked as replayed.
     No job runs again. The response is a job: follow or cancel it like any other.
     """
-    job = await producer.submit_order(_order(producer, body))
+    job = await producer.submit_order(_order(producer, caller_of(request), body))
     return accepted(job, location(request, job))
 
 
-def _order(producer: Producer, payload: Any) -> Order:
+def _order(producer: Producer, caller: Caller, payload: Any) -> Order:
+    if caller.types and isinstance(payload, dict):
+        given = payload.get("types") or []
+        if isinstance(given, list) and all(isinstance(each, str) for each in given):
+            payload = {**payload, "types": caller.narrow(given)}
     order = producer.order(read_submission({"type": REPLAY, "payload": payload}, Submission))
     if (reason := reason_to_refuse(order.payload["queue"], producer.topology.namespace)) is not None:
         raise SubmissionInvalid(reason, [{"loc": ("payload", "queue"), "msg": reason}])

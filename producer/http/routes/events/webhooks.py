@@ -7,11 +7,14 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from jobtape.producer.http import openapi
+from jobtape.producer.http.access import caller_of
 from jobtape.producer.http.dependencies import RunningProducer, no_query
 from jobtape.producer.http.problems import Problem, pointer
 from jobtape.producer.http.representation import JobOut, PydanticJSONResponse, accepted, mount_path
 from jobtape.producer.http.request_body import SmallJson
+from jobtape.producer.service.errors import WebhookMissing
 from jobtape.producer.service.webhooks import WebhookService
+from jobtape.schemas.access import Caller
 from jobtape.schemas.cursor import MAX_CURSOR
 from jobtape.schemas.filters.selection import EventFilter
 from jobtape.schemas.ids import parse_job_id
@@ -126,18 +129,25 @@ async def _webhooks(request: Request, producer: RunningProducer) -> WebhookServi
     return WebhookService(producer, request.app.state.webhook_key, request.app.state.webhook_allow)
 
 
-async def _canonical_id(
+Webhooks = Annotated[WebhookService, Depends(_webhooks)]
+
+
+async def _its_id(
+    request: Request,
+    webhooks: Webhooks,
     webhook_id: Annotated[
         str, Path(description="The webhook's id.", examples=["0198c2a0-7b1e-7c3d-9f42-5a1d3b6c8e90"])
     ],
 ) -> str:
     if (canonical := parse_job_id(webhook_id)) is None:
         raise Problem("webhook-not-found", "the id of a webhook is a UUID: `GET /webhooks` lists them")
+    caller = caller_of(request)
+    if caller.types and not caller.sees_types((await webhooks.get(canonical)).filter.types):
+        raise WebhookMissing(f"there is no webhook {canonical}: `GET /webhooks` lists them")
     return canonical
 
 
-Webhooks = Annotated[WebhookService, Depends(_webhooks)]
-WebhookId = Annotated[str, Depends(_canonical_id)]
+WebhookId = Annotated[str, Depends(_its_id)]
 
 
 @router.post(
@@ -154,7 +164,8 @@ async def create_webhook(request: Request, webhooks: Webhooks, body: SmallJson) 
     again.
     """
     read = _read(WebhookBody, body)
-    made, secret = await webhooks.create(read.url, read.description, read.filter, read.body, read.secret)
+    wanted = _narrowed(caller_of(request), read.filter)
+    made, secret = await webhooks.create(read.url, read.description, wanted, read.body, read.secret)
     shown = {**_out(made, 0), "secret": secret}
     return PydanticJSONResponse(shown, 201, {"Location": f"{mount_path(request)}/webhooks/{made.id}"})
 
@@ -166,9 +177,11 @@ async def create_webhook(request: Request, webhooks: Webhooks, body: SmallJson) 
     responses=openapi.problems(401, 422, 503),
     dependencies=[Depends(no_query)],
 )
-async def list_webhooks(webhooks: Webhooks) -> Response:
+async def list_webhooks(request: Request, webhooks: Webhooks) -> Response:
     """With their states. Their deliveries are `GET /jobs?type=jobtape.webhook&label=webhook:<id>`."""
-    return PydanticJSONResponse({"items": [await _shown(webhooks, each) for each in await webhooks.all()]})
+    caller = caller_of(request)
+    found = [each for each in await webhooks.all() if caller.sees_types(each.filter.types)]
+    return PydanticJSONResponse({"items": [await _shown(webhooks, each) for each in found]})
 
 
 @router.get(
@@ -191,12 +204,14 @@ async def read_webhook(webhook_id: WebhookId, webhooks: Webhooks) -> Response:
     openapi_extra=openapi.body(WebhookChange, example={"enabled": True}),
     dependencies=[Depends(no_query)],
 )
-async def change_webhook(webhook_id: WebhookId, webhooks: Webhooks, body: SmallJson) -> Response:
+async def change_webhook(webhook_id: WebhookId, request: Request, webhooks: Webhooks, body: SmallJson) -> Response:
     """The change counts for the next attempt of each open delivery. A webhook that is enabled again gets the events
     from now on; a replay brings the ones that it has missed.
     """
     values = _read(WebhookChange, body)
     given = {name: getattr(values, name) for name in values.model_fields_set if getattr(values, name) is not None}
+    if "filter" in given:
+        given["filter"] = _narrowed(caller_of(request), given["filter"])
     return PydanticJSONResponse(await _shown(webhooks, await webhooks.change(webhook_id, given)))
 
 
@@ -258,6 +273,11 @@ async def replay_webhook(webhook_id: WebhookId, webhooks: Webhooks, body: SmallJ
     read = _read(WebhookReplayBody, body)
     replayed = await webhooks.replay(webhook_id, after=read.after, since=read.since)
     return PydanticJSONResponse(await _shown(webhooks, replayed), 202)
+
+
+def _narrowed(caller: Caller, wanted: EventFilter) -> EventFilter:
+    """Return the filter for the events that the caller sees."""
+    return wanted.model_copy(update={"types": caller.narrow(wanted.types)}) if caller.types else wanted
 
 
 def _read(model: type[M], body: Any) -> M:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field, StrictBool, ValidationError
 
 from jobtape.producer.http import openapi
+from jobtape.producer.http.access import caller_of
 from jobtape.producer.http.dependencies import JobId, RunningProducer, no_query
 from jobtape.producer.http.problems import Problem, pointer
 from jobtape.producer.http.representation import JobOut, PydanticJSONResponse, accepted, location
@@ -112,6 +113,8 @@ async def _respond(
 ) -> Response:
     media_type(request, JSON)
     wanted = _parsed(model, parse_json(await read_body(request, MAX_BODY)))
+    if types := caller_of(request).narrow(wanted.type):
+        wanted = wanted.model_copy(update={"type": types})
     if wanted.dry_run:
         query = JobQuery.of(wanted, min(wanted.limit or MOST_COUNTED, MOST_COUNTED))
         found = await producer.matching(query)

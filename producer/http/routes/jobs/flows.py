@@ -7,7 +7,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
 from jobtape.producer.http import openapi, request_body
-from jobtape.producer.http.dependencies import JobId, RunningProducer, idempotency_scope, no_query
+from jobtape.producer.http.access import caller_of, idempotency_scope
+from jobtape.producer.http.dependencies import JobId, RunningProducer, no_query
 from jobtape.producer.http.problems import Problem, pointer
 from jobtape.producer.http.query_parameters import Point
 from jobtape.producer.http.representation import JobOut, PydanticJSONResponse
@@ -103,7 +104,9 @@ async def submit_flow(request: Request, producer: RunningProducer) -> Response:
     summary="List the nodes of a flow",
     responses=openapi.problems(401, 404, 409, 410, 422, 503),
 )
-async def list_nodes(job_id: JobId, query: Annotated[NodesQuery, Query()], producer: RunningProducer) -> Response:
+async def list_nodes(
+    job_id: JobId, query: Annotated[NodesQuery, Query()], request: Request, producer: RunningProducer
+) -> Response:
     """Each node of a flow, or each follow-up of a job, with its state and the number of its jobs. `GET /jobs?flow=`
     lists the jobs themselves. With `as_of` the nodes are returned as they were then.
     """
@@ -117,7 +120,12 @@ async def list_nodes(job_id: JobId, query: Annotated[NodesQuery, Query()], produ
     if job.follow_ups is None:
         _check_flow(job)
     nodes = await producer.read(_nodes, producer.store, job, cursor)
-    found = [each for each in nodes if not query.state or each["state"] in query.state]
+    types = caller_of(request).types  # a job can have follow-ups of other types
+    found = [
+        each
+        for each in nodes
+        if (not query.state or each["state"] in query.state) and (not types or each["type"] in {*types, "signal", FLOW})
+    ]
     return PydanticJSONResponse({"items": found}, headers=headers)
 
 

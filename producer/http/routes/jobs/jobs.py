@@ -6,6 +6,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from jobtape.producer.http import openapi
+from jobtape.producer.http.access import caller_of
 from jobtape.producer.http.dependencies import JobId, RunningProducer, no_query
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.http.query_parameters import JobParameters, JobsQuery
@@ -27,7 +28,7 @@ router = APIRouter(tags=["jobs"])
     responses=openapi.problems(401, 410, 422, 503),
     openapi_extra=openapi.SEARCH,
 )
-async def list_jobs(query: Annotated[JobsQuery, Query()], producer: RunningProducer) -> Response:
+async def list_jobs(query: Annotated[JobsQuery, Query()], request: Request, producer: RunningProducer) -> Response:
     """A job that was just accepted may be missing for a moment.
 
     With ``as_of`` the jobs are returned as they were then. ``payload.<path>`` and ``result.<path>`` search for a value,
@@ -35,6 +36,7 @@ async def list_jobs(query: Annotated[JobsQuery, Query()], producer: RunningProdu
     list, the path goes on in each element, or at an index. A search examines up to 20,000 jobs for a page, for about a
     second. A page of a search or of the past can be short or even empty and still have a ``next``.
     """
+    query.type = caller_of(request).narrow(query.type)
     if query.as_of is not None:
         cursor = await producer.past.cursor(query.as_of)
         past = await producer.read(producer.store.past.page, query.to_job_query(query.limit), cursor)

@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request, Response
 
 from jobtape.producer.http import openapi, request_body
-from jobtape.producer.http.dependencies import RunningProducer, idempotency_scope, no_query
+from jobtape.producer.http.access import caller_of, idempotency_scope
+from jobtape.producer.http.dependencies import RunningProducer, no_query
 from jobtape.producer.http.problems import Problem, problem_of
 from jobtape.producer.http.representation import (
     BatchOut,
@@ -24,6 +25,7 @@ from jobtape.producer.service.batches.outcome import ItemAccepted, ItemOutcome, 
 from jobtape.producer.service.errors import IdempotencyKeyInvalid
 from jobtape.producer.service.submission.idempotency import HEADER, key_in_header
 from jobtape.schemas import plainjson
+from jobtape.schemas.access import Caller, Forbidden
 from jobtape.schemas.errors import SubmissionInvalid
 from jobtape.schemas.job import Job
 from jobtape.schemas.submission import BatchSubmission, Submission, read_submission
@@ -78,10 +80,17 @@ async def submit_and_answer(request: Request, producer: Producer, read: Callable
     request_body.media_type(request, request_body.JSON)
     key = key_in_header(request.headers.getlist(HEADER))
     body = await request_body.read_body(request, producer.limits.max_body)
+    caller = caller_of(request)
+
+    def allowed() -> Submission:
+        submission = read(body)
+        caller.check_submission(submission.type, submission.payload)
+        return submission
+
     if key is None:
-        job = await producer.submit_order(await request_body.call(len(body), lambda: producer.order(read(body))))
+        job = await producer.submit_order(await request_body.call(len(body), lambda: producer.order(allowed())))
     else:
-        keyed = await request_body.call(len(body), lambda: producer.keyed(key, read(body)))
+        keyed = await request_body.call(len(body), lambda: producer.keyed(key, allowed()))
         job = await producer.submit_once(idempotency_scope(request), keyed)
     return await answer_for(request, producer, job)
 
@@ -118,7 +127,9 @@ async def submit_batch(request: Request, producer: RunningProducer) -> Response:
     if HEADER in request.headers:
         raise IdempotencyKeyInvalid(f"a batch takes no header {HEADER}: send an idempotency_key in each item")
     body = await request_body.read_body(request, producer.limits.max_batch_bytes)
-    items = await request_body.call(len(body), lambda: batch_items(body, kind, producer.limits.max_batch))
+    items = await request_body.call(
+        len(body), lambda: batch_items(body, kind, producer.limits.max_batch, caller_of(request))
+    )
     valid = [item for item in items if not isinstance(item, Problem)]
     outcomes = iter(await submit_many(producer, valid, idempotency_scope(request)))
     results = [_refused(item) if isinstance(item, Problem) else _result(next(outcomes)) for item in items]
@@ -128,8 +139,8 @@ async def submit_batch(request: Request, producer: RunningProducer) -> Response:
     )
 
 
-def batch_items(body: bytes, kind: str, limit: int) -> list[BatchSubmission | Problem]:
-    """Return the submissions in their order, with a problem instead of each one that is not valid.
+def batch_items(body: bytes, kind: str, limit: int, caller: Caller) -> list[BatchSubmission | Problem]:
+    """Return the submissions in their order, with a problem instead of each one that is not valid or not allowed.
 
     Raises Problem when the body cannot be split, is empty, or has more than ``limit`` items. A line of NDJSON that is
     not JSON is the problem of one item, because the other lines can still be read.
@@ -148,17 +159,19 @@ def batch_items(body: bytes, kind: str, limit: int) -> list[BatchSubmission | Pr
         raise Problem(
             "invalid-batch", f"a batch may have {limit} submissions (JOBTAPE_MAX_BATCH); send several batches"
         )
-    return [_read_item(item) for item in items]
+    return [_read_item(item, caller) for item in items]
 
 
-def _read_item(item: Any) -> BatchSubmission | Problem:
+def _read_item(item: Any, caller: Caller) -> BatchSubmission | Problem:
     """Return the submission in ``item``: a line as bytes, or the value of an array's item."""
     try:
         value = request_body.parse_json(item, "the line") if isinstance(item, bytes) else item
-        return read_submission(value, BatchSubmission)
+        submission = read_submission(value, BatchSubmission)
+        caller.check_submission(submission.type, submission.payload)
+        return submission
     except Problem as problem:
         return problem
-    except SubmissionInvalid as error:
+    except (SubmissionInvalid, Forbidden) as error:
         return problem_of(error)
 
 

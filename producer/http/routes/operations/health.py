@@ -3,11 +3,12 @@
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
 from jobtape.producer.http import metrics, openapi
+from jobtape.producer.http.access import caller_of
 from jobtape.producer.http.dependencies import RunningProducer
 from jobtape.producer.http.representation import PydanticJSONResponse
 from jobtape.producer.monitoring.health import (
@@ -115,9 +116,11 @@ class ReadinessOut(BaseModel, json_schema_serialization_defaults_required=True):
     summary="List the job types",
     responses=openapi.problems(401, 503),
 )
-async def job_types(producer: RunningProducer) -> Response:
+async def job_types(request: Request, producer: RunningProducer) -> Response:
     """Their queues, timeouts, limits, schedules and JSON Schemas."""
-    return PydanticJSONResponse({"items": [_job_type(spec) for _, spec in sorted(producer.job_types.items())]})
+    types = caller_of(request).types or producer.job_types.keys()
+    known = sorted(producer.job_types.items())
+    return PydanticJSONResponse({"items": [_job_type(spec) for name, spec in known if name in types]})
 
 
 @open_router.get("/health/live", summary="Liveness probe")

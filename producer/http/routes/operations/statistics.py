@@ -8,10 +8,11 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from jobtape.producer.http import openapi
+from jobtape.producer.http.access import caller_of
 from jobtape.producer.http.dependencies import RunningProducer
 from jobtape.producer.http.query_parameters import Point, Time
 from jobtape.producer.http.representation import PydanticJSONResponse
@@ -194,7 +195,7 @@ class HistogramOut(BaseModel):
     summary="Get numbers of jobs and events",
     responses=openapi.problems(401, 410, 422, 503),
 )
-async def stats(query: Annotated[StatsQuery, Query()], producer: RunningProducer) -> Response:
+async def stats(query: Annotated[StatsQuery, Query()], request: Request, producer: RunningProducer) -> Response:
     """How many jobs there are now, and how many events there were, how long jobs waited and how long they ran in the
     last hour or the given range. The numbers are exact: they are folded with the events, and a rebuild finds the same.
     Minutes are kept for a day and hours for 35 days. The answer has the range and step that were used. With ``as_of``
@@ -203,12 +204,17 @@ async def stats(query: Annotated[StatsQuery, Query()], producer: RunningProducer
     """
     now = datetime.now(UTC)
     until = query.until or now
+    caller = caller_of(request)
+    query.type = caller.narrow(query.type)
     if query.as_of is not None:
         until = min(until, await producer.past.time(query.as_of))
     since = until - HOUR if query.since is None else query.since
     wanted = plan(since, until, time.time(), step=query.step, types=query.type, queues=query.queue)
     found = await producer.statistics.read(wanted)
-    return PydanticJSONResponse(_stats(found, past=query.as_of is not None))
+    body = _stats(found, past=query.as_of is not None)
+    if caller.types:  # the oldest job of a queue may be of another type
+        body["queues"] = [{**queue, "oldest": None} for queue in body["queues"]]
+    return PydanticJSONResponse(body)
 
 
 @router.get(
@@ -218,12 +224,13 @@ async def stats(query: Annotated[StatsQuery, Query()], producer: RunningProducer
     summary="List failures by cause",
     responses=openapi.problems(401, 422, 503),
 )
-async def failures(query: Annotated[FailuresQuery, Query()], producer: RunningProducer) -> Response:
+async def failures(query: Annotated[FailuresQuery, Query()], request: Request, producer: RunningProducer) -> Response:
     """Groups with a failure in the range, by default in the last 35 days. A group has one job type, reason, exception,
     and function of your own code, whatever the message and the line number.
     """
     now = datetime.now(UTC)
     since = datetime.fromtimestamp(0, UTC) if query.since is None else query.since
+    query.type = caller_of(request).narrow(query.type)
     wanted = plan(since, query.until or now, time.time(), step=60, most=10**9, types=query.type, queues=query.queue)
     found = await producer.statistics.failures(wanted.within, query.limit + 1, _last(query.cursor), query.id)
     page = found[: query.limit]
@@ -238,7 +245,7 @@ async def failures(query: Annotated[FailuresQuery, Query()], producer: RunningPr
     summary="Count events by time",
     responses=openapi.problems(401, 410, 422, 503),
 )
-async def histogram(query: Annotated[HistogramQuery, Query()], producer: RunningProducer) -> Response:
+async def histogram(query: Annotated[HistogramQuery, Query()], request: Request, producer: RunningProducer) -> Response:
     """Events by their own time, in steps of whole minutes, or of hours where minutes are not kept. So there may be
     fewer buckets than asked for.
     """
@@ -248,7 +255,7 @@ async def histogram(query: Annotated[HistogramQuery, Query()], producer: Running
         since = await producer.statistics.first_time() or until - HOUR
     else:
         since = await producer.past.time(query.after)
-    wanted = plan(since, until, time.time(), step=60, most=query.buckets)
+    wanted = plan(since, until, time.time(), step=60, most=query.buckets, types=caller_of(request).narrow([]))
     found = await producer.statistics.events(wanted)
     columns = zip(*(found.get(number, (0, 0)) for number in range(wanted.points)), strict=True)
     counts, failed = (list(column) for column in columns)

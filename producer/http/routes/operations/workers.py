@@ -4,12 +4,14 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 
 from jobtape.producer.http import openapi
+from jobtape.producer.http.access import caller_of
 from jobtape.producer.http.dependencies import RunningProducer, no_query
 from jobtape.producer.http.representation import PydanticJSONResponse
+from jobtape.schemas.lanes import queues_of
 from jobtape.schemas.messages.worker_sign import MOST_EXECUTIONS, SILENT_AFTER, RunningExecution
 from jobtape.view.store import SeenWorker
 
@@ -53,7 +55,7 @@ class WorkersOut(BaseModel):
     responses=openapi.problems(401, 422, 503),
     dependencies=[Depends(no_query)],
 )
-async def list_workers(producer: RunningProducer) -> Response:
+async def list_workers(request: Request, producer: RunningProducer) -> Response:
     """Each is shown as it was at its last sign of life, which comes every 10 s, more often from a busy worker. A worker
     that stops disappears at once, and one that was killed after a minute. The list contains the workers for the
     built-in jobs, which run beside the projectors.
@@ -61,7 +63,23 @@ async def list_workers(producer: RunningProducer) -> Response:
     workers = await producer.read(producer.store.worker_signs.all)
     checkpoint = await producer.read(producer.store.checkpoint)
     collected = checkpoint is not None and checkpoint.lease_left > 0
-    return PydanticJSONResponse({"items": [_out(worker) for worker in workers], "collected": collected})
+    types = caller_of(request).types
+    if types:
+        known = [spec for name, spec in producer.job_types.items() if name in types]
+        items = [_limited(worker, types, {*queues_of(known)}) for worker in workers if types & {*worker.sign.job_types}]
+    else:
+        items = [_out(worker) for worker in workers]
+    return PydanticJSONResponse({"items": items, "collected": collected})
+
+
+def _limited(worker: SeenWorker, types: frozenset[str], queues: set[str]) -> dict[str, Any]:
+    """Return the fields of ``WorkerOut`` without what is about other job types than ``types``."""
+    shown = _out(worker)
+    for name, seen in (("job_types", types), ("queues", queues)):
+        shown[name] = [each for each in shown[name] if each in seen]
+    shown["executions"] = [each for each in shown["executions"] if each["type"] in types]
+    shown["fault"] = None if worker.sign.fault is None else "it takes no jobs: ask who runs the workers"
+    return shown
 
 
 def _out(worker: SeenWorker) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobtape.producer.http import openapi
+from jobtape.producer.http.access import caller_of
 from jobtape.producer.http.dependencies import RunningProducer, no_query
 from jobtape.producer.http.problems import Problem, pointer
 from jobtape.producer.http.representation import JobOut, PydanticJSONResponse, accepted
@@ -91,8 +92,9 @@ async def resume_queue(queue: Queue, producer: RunningProducer) -> Response:
     responses=openapi.problems(401, 422, 503),
     dependencies=[Depends(no_query)],
 )
-async def pause_type(name: TypeName, producer: RunningProducer) -> Response:
+async def pause_type(name: TypeName, request: Request, producer: RunningProducer) -> Response:
     """No job of the type begins until it is resumed. Running jobs go on, and jobs are accepted as always."""
+    caller_of(request).narrow([name])
     return accepted(await rules.pause(producer, Pause(type=name)))
 
 
@@ -103,8 +105,9 @@ async def pause_type(name: TypeName, producer: RunningProducer) -> Response:
     responses=openapi.problems(401, 422, 503),
     dependencies=[Depends(no_query)],
 )
-async def resume_type(name: TypeName, producer: RunningProducer) -> Response:
+async def resume_type(name: TypeName, request: Request, producer: RunningProducer) -> Response:
     """End all pauses of the job type."""
+    caller_of(request).narrow([name])
     return PydanticJSONResponse({"ended": await rules.resume(producer, Pause(type=name))})
 
 

@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobtape.producer.http import openapi
+from jobtape.producer.http.access import caller_of
 from jobtape.producer.http.dependencies import RunningProducer, no_query
 from jobtape.producer.http.problems import Problem, pointer
 from jobtape.producer.http.representation import JobOut, PydanticJSONResponse, accepted
@@ -17,6 +18,7 @@ from jobtape.producer.http.request_body import SmallJson
 from jobtape.producer.http.routes.rules.rules import Committed, RulesEndedOut
 from jobtape.producer.producer import Producer
 from jobtape.producer.service import rules
+from jobtape.schemas.access import Caller, Forbidden
 from jobtape.schemas.job import Job, JobState, Utc
 from jobtape.schemas.lanes import Lane
 from jobtape.schemas.rules.schedule import Schedule, ScheduleName, Ticks
@@ -168,12 +170,18 @@ class TicksOut(BaseModel):
     ),
     dependencies=[Depends(no_query)],
 )
-async def put_schedule(name: Name, producer: RunningProducer, body: SmallJson, if_match: IfMatch = None) -> Response:
+async def put_schedule(
+    name: Name, request: Request, producer: RunningProducer, body: SmallJson, if_match: IfMatch = None
+) -> Response:
     """The projector submits the job at each tick, once, whichever projector is active. The jobs have the label
     `schedule`. The same schedule again changes nothing. With `If-Match`, of several requests that change the same
     version of a schedule one has success, and the others get 412; `*` only requires that there is one.
     """
-    wanted = _schedule(producer, name, _read(ScheduleBody, body))
+    caller, read = caller_of(request), _read(ScheduleBody, body)
+    caller.check_submission(read.type, read.payload)
+    if caller.types and any(not _sees(caller, found) for _, found in await rules.schedules(producer, name)):
+        raise Forbidden(f"there is another schedule {name!r}, of a job type that this key does not see: rename yours")
+    wanted = _schedule(producer, name, read)
     rule = await rules.put_schedule(producer, wanted, None if if_match is None else _tags(if_match))
     return accepted(rule, _version(rule))
 
@@ -209,9 +217,10 @@ async def sync_schedules(producer: RunningProducer, body: SmallJson) -> Response
     summary="List the schedules",
     responses=openapi.problems(401, 422, 503),
 )
-async def list_schedules(producer: RunningProducer, committed: Committed = False) -> Response:
+async def list_schedules(request: Request, producer: RunningProducer, committed: Committed = False) -> Response:
     """With the next tick of each, unless it is paused or over."""
-    found = await rules.schedules(producer, committed=committed)
+    caller = caller_of(request)
+    found = [each for each in await rules.schedules(producer, committed=committed) if _sees(caller, each[1])]
     return PydanticJSONResponse({"items": await _shown(producer, found)})
 
 
@@ -222,9 +231,9 @@ async def list_schedules(producer: RunningProducer, committed: Committed = False
     responses=openapi.problems(401, 404, 422, 503),
     dependencies=[Depends(no_query)],
 )
-async def read_schedule(name: Name, producer: RunningProducer) -> Response:
+async def read_schedule(name: Name, request: Request, producer: RunningProducer) -> Response:
     """With its next tick. The `ETag` names its version, for `If-Match`; ticks do not change it."""
-    found = await _existing(producer, name)
+    found = await _existing(request, producer, name)
     return PydanticJSONResponse((await _shown(producer, [found]))[0], headers=_version(found[0]))
 
 
@@ -236,11 +245,12 @@ async def read_schedule(name: Name, producer: RunningProducer) -> Response:
 )
 async def list_ticks(
     name: Name,
+    request: Request,
     producer: RunningProducer,
     n: Annotated[int, Query(ge=1, le=MOST_TICKS, description="How many ticks.")] = 10,
 ) -> Response:
     """Those after now, also of a paused schedule."""
-    _, schedule = await _existing(producer, name)
+    _, schedule = await _existing(request, producer, name)
     return PydanticJSONResponse({"items": [_tick(schedule, at) for at in islice(schedule.after(datetime.now(UTC)), n)]})
 
 
@@ -251,9 +261,9 @@ async def list_ticks(
     responses=openapi.problems(401, 404, 422, 503),
     dependencies=[Depends(no_query)],
 )
-async def delete_schedule(name: Name, producer: RunningProducer) -> Response:
+async def delete_schedule(name: Name, request: Request, producer: RunningProducer) -> Response:
     """There are no more ticks. Jobs that were submitted go on."""
-    await _existing(producer, name)
+    await _existing(request, producer, name)
     return PydanticJSONResponse({"ended": await rules.delete_schedule(producer, name)})
 
 
@@ -265,9 +275,9 @@ async def delete_schedule(name: Name, producer: RunningProducer) -> Response:
     responses=openapi.problems(401, 404, 422, 503),
     dependencies=[Depends(no_query)],
 )
-async def pause_schedule(name: Name, producer: RunningProducer) -> Response:
+async def pause_schedule(name: Name, request: Request, producer: RunningProducer) -> Response:
     """Nothing is submitted until it is resumed. Ticks of that time are missed."""
-    return await _set_paused(producer, name, paused=True)
+    return await _set_paused(request, producer, name, paused=True)
 
 
 @router.post(
@@ -278,9 +288,9 @@ async def pause_schedule(name: Name, producer: RunningProducer) -> Response:
     responses=openapi.problems(401, 404, 422, 503),
     dependencies=[Depends(no_query)],
 )
-async def resume_schedule(name: Name, producer: RunningProducer) -> Response:
+async def resume_schedule(name: Name, request: Request, producer: RunningProducer) -> Response:
     """The next tick is the first one after now."""
-    return await _set_paused(producer, name, paused=False)
+    return await _set_paused(request, producer, name, paused=False)
 
 
 @router.post(
@@ -291,9 +301,9 @@ async def resume_schedule(name: Name, producer: RunningProducer) -> Response:
     responses=openapi.problems(401, 404, 422, 503),
     dependencies=[Depends(no_query)],
 )
-async def trigger_schedule(name: Name, producer: RunningProducer) -> Response:
+async def trigger_schedule(name: Name, request: Request, producer: RunningProducer) -> Response:
     """A job besides those of the ticks."""
-    _, schedule = await _existing(producer, name)
+    _, schedule = await _existing(request, producer, name)
     return accepted(await producer.submit_order(schedule.order_for()))
 
 
@@ -307,11 +317,11 @@ async def trigger_schedule(name: Name, producer: RunningProducer) -> Response:
     openapi_extra=openapi.body(BackfillBody, example={"since": "2030-01-01T00:00:00Z", "limit": 10}),
     dependencies=[Depends(no_query)],
 )
-async def backfill_schedule(name: Name, producer: RunningProducer, body: SmallJson) -> Response:
+async def backfill_schedule(name: Name, request: Request, producer: RunningProducer, body: SmallJson) -> Response:
     """One job for each tick that has none, oldest first. A tick has the same job whether it was submitted in time, late
     or here, so none runs twice.
     """
-    _, schedule = await _existing(producer, name)
+    _, schedule = await _existing(request, producer, name)
     wanted = _read(BackfillBody, body)
     now = datetime.now(UTC)
     until = min(wanted.until or now, now)  # a tick to come is submitted in its time
@@ -328,18 +338,24 @@ async def backfill_schedule(name: Name, producer: RunningProducer, body: SmallJs
     )
 
 
-async def _existing(producer: Producer, name: str) -> tuple[Job, Schedule]:
+async def _existing(request: Request, producer: Producer, name: str) -> tuple[Job, Schedule]:
     found = await rules.schedules(producer, name)
-    if not found:
+    if not found or not _sees(caller_of(request), found[-1][1]):
         raise _not_found(name)
     return found[-1]
 
 
-async def _set_paused(producer: Producer, name: str, *, paused: bool) -> Response:
+async def _set_paused(request: Request, producer: Producer, name: str, *, paused: bool) -> Response:
+    if caller_of(request).types:
+        await _existing(request, producer, name)
     rule = await rules.set_paused(producer, name, paused=paused)
     if rule is None:
         raise _not_found(name)
     return accepted(rule, _version(rule))
+
+
+def _sees(caller: Caller, schedule: Schedule) -> bool:
+    return caller.sees_order(schedule.order.type, schedule.order.payload)
 
 
 def _not_found(name: str) -> Problem:
