@@ -1,11 +1,13 @@
 """Tests the wheel in a project with packages that are named as Jobtape's own: ``schemas``, ``view`` and so on."""
 
 import json
+import re
 import subprocess
 import sys
 import sysconfig
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import httpx
@@ -27,6 +29,16 @@ from schemas import PRICE
 def order(pieces: int) -> dict[str, object]:
     files = [module.__file__ for module in (broker, consumer, producer, view)]
     return {"price": pieces * PRICE, "files": files}
+"""
+
+
+IMPORT_ALL = """
+import importlib, json, pkgutil, sys
+import jobtape
+for found in pkgutil.walk_packages(jobtape.__path__, "jobtape."):
+    if not found.name.endswith(".__main__"):
+        importlib.import_module(found.name)
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """
 
 
@@ -99,6 +111,21 @@ def test_installed_wheel_is_imported(python: Path, project: Path) -> None:
         text=True,
     )
     assert done.stdout.startswith(str(python.parents[1]))
+
+
+def test_imports_need_only_the_locked_dependencies(python: Path, project: Path) -> None:
+    done = subprocess.run(
+        [str(python), "-P", "-c", IMPORT_ALL], cwd=project, capture_output=True, text=True, check=True
+    )
+    owners = packages_distributions()
+    needed = {_normal(owner) for name in json.loads(done.stdout) for owner in owners.get(name, ())}
+    locked = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    assert {"sqlalchemy", "fastapi"} <= needed
+    assert needed - locked - {"jobtape"} == set()
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def test_packages_of_user_do_not_shadow_jobtape(up: str, project: Path) -> None:
