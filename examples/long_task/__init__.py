@@ -1,0 +1,1 @@
+"""A long task with a status."""

@@ -1,0 +1,1 @@
+"""A mail after the response."""

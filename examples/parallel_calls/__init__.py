@@ -1,0 +1,1 @@
+"""Parallel calls to other services."""

@@ -1,0 +1,1 @@
+"""A slow file answered with 202."""

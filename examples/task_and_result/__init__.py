@@ -1,0 +1,1 @@
+"""Start a task and get its result."""

@@ -1,0 +1,1 @@
+"""Two services that talk through events."""

@@ -1,0 +1,1 @@
+"""Progress over a WebSocket, with reconnect."""
