@@ -15,6 +15,8 @@ from jobtape.process import forks
 from jobtape.schemas.context import Context, current
 from jobtape.schemas.errors import PayloadInvalid
 from jobtape.schemas.job_types.job_type import JobTypeSpec
+from jobtape.telemetry import tracing
+from jobtape.telemetry.work import ExecutionSpan
 
 
 class PayloadMisfit(Exception):
@@ -26,6 +28,7 @@ class Call:
     """One call of the handler of ``job_type``.
 
     ``payload_version``: None means the newest. ``max_result``: limit of the result in bytes of JSON.
+    ``span``: that of the execution, which becomes the handler's current one.
     """
 
     job_type: JobTypeSpec
@@ -33,10 +36,11 @@ class Call:
     payload_version: int | None
     context: Context
     max_result: int
+    span: ExecutionSpan | None = None
 
     def run(self, limits: AbstractContextManager[None] | None = None) -> Outcome:
         """Run a ``def`` handler inside ``limits``. Never raises."""
-        current.set(self.context)  # in the thread's own context
+        self._enter()  # in the thread's own context
         try:
             with ExitForkedChild():
                 with limits or nullcontext():
@@ -47,7 +51,7 @@ class Call:
 
     async def run_async(self, limits: AbstractContextManager[None] | None = None) -> Outcome:
         """Run an ``async`` handler inside ``limits``. Raises only CancelledError, also one of the handler's own."""
-        current.set(self.context)  # in the task's own context
+        self._enter()  # in the task's own context
         try:
             with ExitForkedChild():
                 with limits or nullcontext():
@@ -75,6 +79,10 @@ class Call:
             raise PayloadMisfit(str(error)) from error
         name = self.job_type.context_parameter
         return arguments if name is None else {**arguments, name: self.context}
+
+    def _enter(self) -> None:
+        current.set(self.context)
+        tracing.enter_handler(self.context.traceparent, self.span)
 
     def _arguments(self) -> dict[str, Any]:
         arguments = self.arguments()

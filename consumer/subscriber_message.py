@@ -14,6 +14,7 @@ from jobtape.schemas import plainjson
 from jobtape.schemas.events import CONTENT_TYPE
 from jobtape.schemas.messages.delivered_event import CURSOR, delivered
 from jobtape.schemas.topology import reply_key, result_key
+from jobtape.telemetry.tracing import HEADER, read_traceparent
 from jobtape.view.store import CommittedEvent
 
 SHORT_STRING: Final = 255
@@ -94,6 +95,8 @@ def subscriber_message(row: CommittedEvent, attributes: Mapping[str, str] = _NO_
         "job_type": row.job_type,
         "state": row.state.value,
     }
+    if (traceparent := read_traceparent(event.get(HEADER))) is not None:
+        headers[HEADER] = traceparent
     labels = row.labels
     size = sum(len(name.encode()) + len(value.encode()) + 8 for name, value in labels.items())
     if size <= MAX_LABELS and all(map(_fits, labels)):

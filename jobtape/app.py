@@ -48,6 +48,7 @@ from jobtape.producer.http.problems import Problem
 from jobtape.producer.producer import Producer
 from jobtape.schemas.errors import JobtapeError, JobTypeInvalid
 from jobtape.settings import Settings, read_settings
+from jobtape.telemetry import tracing
 from jobtape.view.store import Store
 
 log = logging.getLogger(__name__)
@@ -132,6 +133,7 @@ async def _started(
     if not known:
         log.warning("there are no job types to submit: name the modules that contain them in JOBTAPE_JOBS")
     known = {**known, **builtin.job_types()}
+    tracing.enable()
     with closing(Store(settings.database_url)) as store:
         async with Producer(
             settings.rabbitmq_url, settings.topology, store, known, settings.limits, settings.management_url

@@ -42,6 +42,9 @@ class Context:
     depth: int = 0
     """How many jobs and flows are above this one: those of which it is a follow-up or a node, or that spawned it."""
 
+    traceparent: str | None = None
+    """The W3C trace context of this execution, for calls to other services; None if the submission had none."""
+
     @property
     def idempotency_key(self) -> str:
         """The same key for all attempts and executions of one run, for services that take idempotency keys."""

@@ -355,6 +355,7 @@ def encoded_success(
     duration: float,
     result: Any,
     time: datetime,
+    traceparent: str | None,
 ) -> EncodedEvent:
     """Return the event ``succeeded`` of an execution of ``work``, as ``encoded`` makes it of a ``Succeeded``,
     without its checks: most jobs succeed, and the checks take four times as long as the rest. ``result`` is plain
@@ -372,7 +373,7 @@ def encoded_success(
         "schemaversion": upcast.CURRENT_VERSION,
         "correlationid": work.correlationid,
         "causationid": work.id,
-        "traceparent": work.traceparent,
+        "traceparent": traceparent,
         "type": TYPE_PREFIX + Succeeded.name,
         "data": {
             "job_type": job_type,
@@ -451,6 +452,7 @@ class NewerWork(BaseModel):
 
     subject: str = Field(pattern=ids.UUID_PATTERN)
     correlationid: str | None = None
+    traceparent: str | None = None
     data: _NewerData
 
 

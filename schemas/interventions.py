@@ -28,6 +28,7 @@ def cancelled(
     source: str,
     time: datetime,
     causation_id: str | None = None,
+    traceparent: str | None = None,
     reason: CancelReason | None = None,
     duplicate_of: str | None = None,
 ) -> Cancelled:
@@ -41,13 +42,21 @@ def cancelled(
         time=time,
         correlationid=job.correlation_id,
         causationid=causation_id,
+        traceparent=traceparent,
         data=CancelledData(
             job_type=job.type, run=job.run, attempt=job.attempt, reason=reason, duplicate_of=duplicate_of
         ),
     )
 
 
-def redriven(job: Job | JobRun, *, source: str, time: datetime, causation_id: str | None = None) -> Redriven:
+def redriven(
+    job: Job | JobRun,
+    *,
+    source: str,
+    time: datetime,
+    causation_id: str | None = None,
+    traceparent: str | None = None,
+) -> Redriven:
     """Return the event that begins the next run of ``job``. The projector then places its work."""
     run = job.run + 1
     return Redriven(
@@ -57,6 +66,7 @@ def redriven(job: Job | JobRun, *, source: str, time: datetime, causation_id: st
         time=time,
         correlationid=job.correlation_id,
         causationid=causation_id,
+        traceparent=traceparent,
         data=RedrivenData(job_type=job.type, run=run, attempt=1),
     )
 

@@ -167,6 +167,8 @@ class Job:
     depth: int = 0
     follow_ups: dict[str, Any] | None = None
     signals: dict[str, Any] | None = None
+    traceparent: str | None = None
+    """The W3C trace context of the submission."""
     imported: bool = False
     """Whether its last event was imported from another tape: then it has no work on a queue, and needs none."""
     cursor: int = 0

@@ -44,12 +44,13 @@ def placement_id(job: Job) -> str:
     return ids.attempt_event_id(job.id, job.run, job.attempt_due, Placed.name, str(job.placed + 1))
 
 
-def placement(job: Job, *, source: str, time: datetime, fence: int) -> Placed | None:
+def placement(job: Job, *, source: str, time: datetime, fence: int, traceparent: str | None = None) -> Placed | None:
     """Return the event that places the work of a job that awaits placement; None when the order is not known.
 
-    ``fence``: the cursor up to which the tape was folded when the placement was decided.
+    ``fence``: the cursor up to which the tape was folded when the placement was decided. ``traceparent``: the trace
+    context of the placement, by default that of the submission.
     """
-    return _placed(job, "due", source, time, fence)
+    return _placed(job, "due", source, time, fence, traceparent)
 
 
 def rescue(
@@ -74,6 +75,7 @@ def failure(job: Job, reason: Literal["lost", "crash_loop"], message: str, *, so
         subject=job.id,
         time=time,
         correlationid=job.correlation_id,
+        traceparent=job.traceparent,
         data=FailedData(
             job_type=job.type,
             run=job.run,
@@ -95,6 +97,7 @@ def deferral(work: WorkEvent | NewerWork, reason: DeferReason, *, source: str, t
         subject=work.subject,
         time=time,
         correlationid=work.correlationid,
+        traceparent=work.traceparent,
         data=DeferredData(
             job_type=work.data.job_type,
             run=work.data.run,
@@ -114,7 +117,9 @@ def deferred_since(work: WorkEvent | NewerWork, reason: DeferReason, time: datet
     return min(work.data.deferred_since, time)
 
 
-def _placed(job: Job, why: PlacementReason, source: str, time: datetime, fence: int) -> Placed | None:
+def _placed(
+    job: Job, why: PlacementReason, source: str, time: datetime, fence: int, traceparent: str | None = None
+) -> Placed | None:
     order = job.order
     if order is None:
         return None
@@ -125,6 +130,7 @@ def _placed(job: Job, why: PlacementReason, source: str, time: datetime, fence: 
         subject=job.id,
         time=time,
         correlationid=job.correlation_id,
+        traceparent=traceparent or job.traceparent,
         data=PlacedData(
             job_type=job.type,
             run=job.run,

@@ -141,6 +141,7 @@ jobs = Table(
     Column("depth", BigInteger, nullable=False, server_default=text("0")),
     Column("follow_ups", Text),
     Column("signals", Text),
+    Column("traceparent", Text),
     Column("imported", Boolean, nullable=False, server_default=text("false")),
     Column("cursor", BigInteger, nullable=False),
     # Each is for lists that are filtered by its column, newest first, from any id on.

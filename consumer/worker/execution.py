@@ -37,6 +37,8 @@ from jobtape.schemas.events import (
 from jobtape.schemas.job import Order, Progress
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.retry import RetryPolicy, next_delay
+from jobtape.telemetry import tracing
+from jobtape.telemetry.work import ExecutionSpan, Work
 
 log = logging.getLogger("jobtape.job")
 
@@ -95,12 +97,41 @@ class Execution:
         self._woken = False
         self._reported = asyncio.Event()
         self._publishing: asyncio.Task[None] | None = None
+        self._span: ExecutionSpan | None = None
+        self._traceparent = event.traceparent
+        """The trace context of the events that the execution publishes."""
+        self._error_type: str | None = None
 
-    async def run(self, handlers: Handlers, job_type: JobTypeSpec | None) -> EncodedEvent:
-        """Run the handler and return the event with its outcome.
+    async def run(self, handlers: Handlers, job_type: JobTypeSpec | None, queue: str = "") -> EncodedEvent:
+        """Run the handler and return the event with its outcome. ``queue``: the name on the broker, for traces.
 
         Cancelling this requests the handler to end and does not wait for it. Raises ExecutionAborted.
         """
+        span = self._span = self._started_span(queue)
+        if span is None:
+            return await self._run(handlers, job_type)
+        self._traceparent = span.traceparent
+        error: str | None = None
+        try:
+            outcome = await self._run(handlers, job_type)
+            error = self._error_type
+        except BaseException as fault:
+            error = type(fault).__name__
+            raise
+        finally:
+            span.end(error)
+        return outcome
+
+    def _started_span(self, queue: str) -> ExecutionSpan | None:
+        """Start the span of this execution. Only the first attempt of a job that is not part of another belongs to the
+        trace of its submission; others may be many, or much later.
+        """
+        run, first = self.event.data.run, self.attempt == self.event.data.run == 1
+        work = Work(self.event.subject, self.order.type, run, self.attempt, self.event.correlationid, self.event.id)
+        linked = not first or self.order.flow is not None
+        return tracing.processing(queue, work, self.event.traceparent, linked=linked)
+
+    async def _run(self, handlers: Handlers, job_type: JobTypeSpec | None) -> EncodedEvent:
         outcome = await self._run_handler(handlers, job_type)
         if isinstance(outcome, NamedFollowUps):
             found = await self._recorded(outcome)
@@ -152,7 +183,7 @@ class Execution:
             await self._confirm_started()
         try:
             isolated = self._suspect or job_type.isolate
-            self.handler = handlers.start(job_type, self.order, self._context(), isolated=isolated)
+            self.handler = handlers.start(job_type, self.order, self._context(), isolated=isolated, span=self._span)
             return await handlers.wait_for_outcome(self.handler, on_slow=self._start_publishing)
         except asyncio.CancelledError:
             if self.handler is not None:
@@ -175,6 +206,7 @@ class Execution:
             fence=self.event.data.fence if isinstance(self.event, Placed) else None,
             event_id=self.event.id,
             depth=0 if self.order.flow is None else self.order.flow.depth,
+            traceparent=self._traceparent,
         )
 
     def _report(self, progress: Progress) -> None:
@@ -235,7 +267,9 @@ class Execution:
                 duration=duration,
                 result=outcome.result,
                 time=self._now(),
+                traceparent=self._traceparent,
             )
+        self._error_type = outcome.error.type
         delay = next_delay(
             policy,
             attempt=self.attempt,
@@ -276,6 +310,6 @@ class Execution:
             time=time or self._now(),
             correlationid=self.event.correlationid,
             causationid=self.event.id,
-            traceparent=self.event.traceparent,
+            traceparent=self._traceparent,
             data=data,
         )

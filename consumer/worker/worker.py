@@ -50,7 +50,7 @@ from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.lanes import LANES, lane_of
 from jobtape.schemas.timeouts import check_timeouts, longest_timeout, longest_wait
-from jobtape.schemas.topology import Topology, queue_of
+from jobtape.schemas.topology import Topology, queue_of, work_key
 
 log = logging.getLogger(__name__)
 
@@ -339,7 +339,8 @@ class Worker:
         """Run the handler and return the outcome. None when the run was cancelled meanwhile: its end is on the tape."""
         self._cancellable.add(key)
         try:
-            return await execution.run(self._handlers, self._job_types.get(execution.order.type))
+            queue = f"{self._topology.namespace}.{work_key(execution.order.queue)}"
+            return await execution.run(self._handlers, self._job_types.get(execution.order.type), queue)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or not self._cancellations.runs.has(*key[:2]):

@@ -27,6 +27,7 @@ from jobtape.schemas.webhooks.delivery import (
     retry_delay,
 )
 from jobtape.settings import read_settings
+from jobtape.telemetry.tracing import HEADER, read_traceparent
 
 if TYPE_CHECKING:
     from jobtape.view.store import Store, Webhook
@@ -64,6 +65,8 @@ async def webhook(ctx: Context, delivery: Delivery) -> Delivered:
         raise Fail(f"the webhook is disabled ({endpoint.disabled_because}): enable it, then replay")
     body = plainjson.dumps(await asyncio.to_thread(_whole_body, store, delivery))
     headers = _headers(settings.webhook_key, endpoint, ctx.job_id, body)
+    if (traceparent := read_traceparent(ctx.traceparent)) is not None:
+        headers[HEADER] = traceparent
 
     from jobtape.webhooks.sender import NotSent  # noqa: PLC0415 - HTTP and TLS, which the API does not need
 

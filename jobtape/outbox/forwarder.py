@@ -24,6 +24,7 @@ from jobtape.producer.service.submission.submitter import Submitter, publish_eac
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, QueueFull, TapeMissing, described
 from jobtape.schemas.fold import places_no_work
 from jobtape.schemas.job import Order
+from jobtape.telemetry import tracing
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +217,8 @@ class Forwarder:
             # It may have been published. A job that is due later places no work by itself.
             order = order.model_copy(update={"run_at": row.submitted_at + JUST_AFTER})
         try:
-            await self._submitter.submit_order(order, row.job_id, row.submitted_at, causation_id=row.causation_id)
+            with tracing.within(row.traceparent):
+                await self._submitter.submit_order(order, row.job_id, row.submitted_at, causation_id=row.causation_id)
         except (QueueFull, TapeMissing):  # nothing was published
             return _later(row, FIRST_DELAY)
         except BrokerUnavailable:

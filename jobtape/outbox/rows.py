@@ -32,6 +32,7 @@ class OutboxRow:
     causation_id: str | None
     submitted_at: datetime
     attempts: int
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +91,13 @@ def take(connection: Connection, owner: str, seconds: float, limit: int) -> list
         update(OUTBOX)
         .where(_c.job_id.in_(ids), _c.due <= NOW)
         .values(taken_by=owner, due=NOW + seconds, attempts=_c.attempts + 1)
-        .returning(_c.job_id, _c.job_type, _c.job_order, _c.causation_id, _c.submitted_at, _c.attempts - 1)
+        .returning(
+            _c.job_id, _c.job_type, _c.job_order, _c.causation_id, _c.submitted_at, _c.attempts - 1, _c.traceparent
+        )
     )
-    rows = [OutboxRow(row[0], row[1], row[2], row[3], _utc(row[4]), row[5]) for row in connection.execute(taken)]
+    rows = [
+        OutboxRow(row[0], row[1], row[2], row[3], _utc(row[4]), row[5], row[6]) for row in connection.execute(taken)
+    ]
     return sorted(rows, key=lambda row: row.job_id)
 
 

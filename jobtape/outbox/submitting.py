@@ -23,6 +23,7 @@ from jobtape.schemas.job import Job
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.submission import Submission
 from jobtape.settings import read_settings
+from jobtape.telemetry import tracing
 
 Checked = tuple[Submission, str | None, str | None]
 """A submission, its idempotency key and its causation id."""
@@ -65,7 +66,7 @@ def _row(job_type: JobTypeSpec, checked: Checked) -> tuple[OutboxRow, Job]:
     now, job_id = utc_now(), new_job_id()
     order = order_for(submission, job_types, limits, now)
     job = evolve(None, submitted(job_id, order, source="outbox", time=now))
-    return OutboxRow(job_id, order.type, order.model_dump_json(), causation_id, now, 0), job
+    return OutboxRow(job_id, order.type, order.model_dump_json(), causation_id, now, 0, tracing.traceparent()), job
 
 
 def _known(job_type: JobTypeSpec) -> tuple[Mapping[str, Any], Limits]:

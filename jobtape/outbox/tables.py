@@ -30,6 +30,8 @@ def outbox_table(metadata: MetaData) -> Table:
         Column("job_type", String(120), nullable=False),
         Column("job_order", Text, nullable=False),
         Column("causation_id", String(255)),
+        # The W3C trace context of the code that submitted the job.
+        Column("traceparent", String(55)),
         # In UTC. SQLite has no zones.
         Column("submitted_at", DateTime(timezone=True), nullable=False),
         # Seconds since 1970 by the database's clock. Before that no forwarder takes the row.

@@ -14,6 +14,7 @@ from jobtape.process.loop_calls import CallLost, CallNotStarted, LoopCaller
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
 from jobtape.schemas.job import Job
 from jobtape.schemas.submission import Spawned, Submission
+from jobtape.telemetry import tracing
 
 T = TypeVar("T")
 
@@ -111,7 +112,7 @@ class LoopInstallation(Installation):
         Raises BrokerUnavailable, and JobtapeError when nothing was done.
         """
         with _explained():
-            return await self.caller.call(function, *args)
+            return await self.caller.call(_traced(function), *args)
 
     def submit_sync(
         self,
@@ -126,7 +127,9 @@ class LoopInstallation(Installation):
                 "`await job_type.submit(...)` here, or call submit_sync from a thread"
             )
         with _explained():
-            return self.caller.call_blocking(self.submitter.submit, submission, idempotency_key, causation_id, spawned)
+            return self.caller.call_blocking(
+                _traced(self.submitter.submit), submission, idempotency_key, causation_id, spawned
+            )
 
 
 _registered: list[tuple[Installation, int]] = []
@@ -196,6 +199,19 @@ def _usable() -> list[Installation]:
             "cannot share a connection: enter jobtape.lifespan here, or use jobtape.SyncClient"
         )
     raise JobtapeError(NONE_RUNS)
+
+
+def _traced(function: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+    """Return ``function`` as it is called in the caller's trace context, because other variables are not passed on."""
+    context = tracing.traceparent()
+    if context is None:
+        return function
+
+    async def call(*args: Any) -> T:
+        with tracing.within(context):
+            return await function(*args)
+
+    return call
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """Builds the FastAPI application of the REST API."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
@@ -14,7 +14,7 @@ from jobtape.producer.http.access import RULES, first_caller, identify, require_
 from jobtape.producer.http.asyncapi import document as asyncapi
 from jobtape.producer.http.dependencies import FindProducer, no_repeated_parameters
 from jobtape.producer.http.direct_routes import DirectRoutes
-from jobtape.producer.http.middleware import HeadAsGet, HideTracebacks
+from jobtape.producer.http.middleware import HeadAsGet, HideTracebacks, TraceContext
 from jobtape.producer.http.problems import ProblemDetails
 from jobtape.producer.http.routes.events import events, replays, subscriptions, webhooks
 from jobtape.producer.http.routes.jobs import bulk, flows, jobs, signals, submit
@@ -106,6 +106,8 @@ def build_api(
         # After a redirect of POST /jobs/ a client could drop the body and send a GET.
         redirect_slashes=False,
         exception_handlers=error_handlers.HANDLERS,
+        # FastAPI makes the spans of requests if a tracer provider is set. One for each request is enough.
+        telemetry={"operation_spans": False, "exclude": _is_probe},
     )
     app.state.find_producer = find_producer
     app.state.api_key = api_key
@@ -124,6 +126,7 @@ def build_api(
         app.include_router(dashboard_routes.build_router())
     openapi.install(app, UNDERIVED_MODELS)
     app.add_middleware(DirectRoutes)
+    app.add_middleware(TraceContext)
     app.add_middleware(HideTracebacks)
     app.add_middleware(HeadAsGet)
     if origins:
@@ -144,3 +147,8 @@ def _check_rules(router: APIRouter) -> None:
             for method in route.methods or ():
                 if f"{method} {route.path}" not in RULES:
                     raise LookupError(f"{method} {route.path} has no rule in producer/http/access.py: add one")
+
+
+def _is_probe(scope: MutableMapping[str, Any]) -> bool:
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path == "/metrics" or path.startswith("/health/")

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.live.event_stream import HEAD
+from jobtape.telemetry import tracing
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,23 @@ class HeadAsGet:
 
         # A copy, because the server's own scope must still say HEAD: so the server knows that there is no body.
         await self._app({**scope, "method": "GET", HEAD: True}, receive, without_body)
+
+
+class TraceContext:
+    """Makes the ``traceparent`` of a request the trace context of what it submits. Without OpenTelemetry it is passed
+    on; with it, FastAPI has made a span of the request, which comes first.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        context = tracing.in_headers(scope["headers"]) if scope["type"] in ("http", "websocket") else None
+        if context is None or tracing.traceparent() is not None:
+            await self._app(scope, receive, send)
+            return
+        with tracing.within(context):
+            await self._app(scope, receive, send)
 
 
 class HideTracebacks:

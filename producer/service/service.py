@@ -25,6 +25,7 @@ from jobtape.schemas.job import Job, JobRun, JobState
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.submission import Spawned, Submission
 from jobtape.schemas.topology import CANCEL_KEY, Topology
+from jobtape.telemetry import tracing
 from jobtape.view.store import FoundJobs, JobQuery, Store
 
 APPLICATION: Final = "application"
@@ -147,7 +148,7 @@ class JobService(Submitter):
             return job
         if job.final:
             raise JobFinal(f"the job {job.id} has {job.state} already; there is nothing to cancel", job.state)
-        await self.publish(cancelled(job, source=self.topology.source, time=utc_now()), CANCEL_KEY)
+        await self.publish(cancelled(job, **self._stamp()), CANCEL_KEY)
         return job
 
     async def redrive(self, job_id: str) -> Job | None:
@@ -171,7 +172,7 @@ class JobService(Submitter):
             raise JobFinal(
                 f"the job {job.id} is a pause, limit or schedule, which cannot be redriven: create it again", job.state
             )
-        event = redriven(job, source=self.topology.source, time=utc_now())
+        event = redriven(job, **self._stamp())
         await self.publish(event)
         return evolve(job, event)
 
@@ -225,6 +226,9 @@ class JobService(Submitter):
         if found["payload"] != payload and key is not None:
             raise reused(key)
         return job
+
+    def _stamp(self) -> dict[str, Any]:
+        return {"source": self.topology.source, "time": utc_now(), "traceparent": tracing.traceparent()}
 
     async def rules(self, *, committed: bool = False) -> list[Job]:
         """Return the rules in force when the view has read the tape up to now, in their order. Raises ViewBehind.

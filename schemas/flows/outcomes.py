@@ -105,6 +105,7 @@ def unresolved(
         subject=job_id,
         time=time,
         correlationid=flow.correlation_id,
+        traceparent=flow.traceparent,
         causationid=began(flow),
         data=FailedData(job_type=job_type, run=run, attempt=1, error=error, reason="payload_invalid"),
     )
@@ -121,6 +122,7 @@ def taken(flow: Job, job_id: str, of: Job, *, source: str, time: datetime) -> Su
         subject=job_id,
         time=time,
         correlationid=flow.correlation_id,
+        traceparent=flow.traceparent,
         causationid=began(flow),
         data=SucceededData(
             job_type=of.type,
@@ -169,4 +171,5 @@ def _envelope(flow: Job, name: str, n: int | None = None) -> dict[str, Any]:
         "id": ids.attempt_event_id(flow.id, flow.run, flow.attempt, name, FLOW_EXECUTION, n),
         "subject": flow.id,
         "correlationid": flow.correlation_id,
+        "traceparent": flow.traceparent,
     }

@@ -49,6 +49,11 @@ class DeliveredEvent:
         return self.event.correlationid
 
     @property
+    def traceparent(self) -> str | None:
+        """The W3C trace context in which it was published."""
+        return self.event.traceparent
+
+    @property
     def result(self) -> Any:
         """The handler's result if the event is ``succeeded``; otherwise None."""
         return self.event.data.result if isinstance(self.event, Succeeded) else None

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from jobtape import Context, RetryPolicy, job
+from jobtape.telemetry import tracing
 
 MEBIBYTE = 2**20
 
@@ -30,6 +31,11 @@ async def aadd(x: int, y: int) -> int:
 def pid(nap: float = 0.0) -> int:
     time.sleep(nap)
     return os.getpid()
+
+
+@job("iso.traceparent", isolate=True)
+def traceparent(ctx: Context) -> list[str | None]:
+    return [ctx.traceparent, tracing.traceparent()]
 
 
 @job("iso.boom", isolate=True)

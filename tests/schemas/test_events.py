@@ -171,6 +171,7 @@ def test_encoded_success_is_that_of_checked_event(
         duration=duration,
         result=result,
         time=time,
+        traceparent=work.traceparent,
     )
     encoded = events.encoded(checked)
     assert direct._replace(body=b"") == encoded._replace(body=b"")

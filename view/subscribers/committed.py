@@ -71,6 +71,14 @@ class CommittedEvent:
         """The id of the event, which is parsed for it."""
         return id_of(self.event)
 
+    @property
+    def traceparent(self) -> str | None:
+        """The trace context of the event, which is parsed for it."""
+        if '"traceparent"' not in self.event:
+            return None
+        found: str | None = plainjson.loads(self.event.encode()).get("traceparent")
+        return found
+
     @cached_property
     def delivered(self) -> bytes:
         """The JSON that subscribers get: the CloudEvent with its cursor. It is made once for all listeners."""

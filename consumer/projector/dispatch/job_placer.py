@@ -43,7 +43,9 @@ from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.keyed_runs import RunToCancel
 from jobtape.schemas.placement import placement, placement_id
-from jobtape.schemas.topology import CANCEL_KEY
+from jobtape.schemas.topology import CANCEL_KEY, work_key
+from jobtape.telemetry import tracing
+from jobtape.telemetry.work import ExecutionSpan, Work
 from jobtape.view.store import DueJob, FoldedBatch, HeldJob
 
 log = logging.getLogger(__name__)
@@ -262,17 +264,29 @@ class JobPlacer:
         self._held.delay(row for row in held.values() if row.id in placed)
         self._used |= {row.queue: time.monotonic() + KEEP_CHECKED for row in held.values() if row.id in placed}
         for job in placeable:
-            event = placement(job, source=self._active.topology.source, time=now, fence=self._active.cursor)
+            span = self._started_span(job)
+            traceparent = None if span is None else span.traceparent
+            topology, fence = self._active.topology, self._active.cursor
+            event = placement(job, source=topology.source, time=now, fence=fence, traceparent=traceparent)
             assert event is not None
             self._unseen[job.id] = event.id
             task = asyncio.create_task(self._publisher.place(event, timeout=CONFIRM_TIMEOUT), name=f"place {job.id}")
             self._confirms.add(task)
+            if span is not None:
+                task.add_done_callback(partial(_end_span, span))
             task.add_done_callback(partial(self._on_published, event, held.get(job.id)))
         refusing = by_queue.keys() & self._window.keys()
         if refusing or len(self._confirms) > UNCONFIRMED:
             await asyncio.wait(self._confirms)
         for queue in refusing:
             self._grow_window(queue)
+
+    def _started_span(self, job: Job) -> ExecutionSpan | None:
+        """Start the span of a placement that belongs to the trace of its job's submission: see ``Execution``."""
+        if not job.run == job.attempt_due == 1 or job.flow is not None:
+            return None
+        destination = f"{self._active.topology.events.name}:{work_key(job.queue or '')}"
+        return tracing.placing(destination, Work(job.id, job.type, 1, 1, job.correlation_id), job.traceparent)
 
     def _on_published(self, event: Placed, held: HeldJob | None, published: asyncio.Task[Deferred | None]) -> None:
         self._confirms.discard(published)
@@ -381,3 +395,8 @@ def _is_small(value: object) -> bool:
 def _was_dropped(job: Job) -> bool:
     """Return whether the job's work waits because the broker dropped it."""
     return job.state is JobState.SCHEDULED and job.deferred_since is not None and job.reason in get_args(Dropped)
+
+
+def _end_span(span: ExecutionSpan, published: asyncio.Task[Deferred | None]) -> None:
+    error = None if published.cancelled() else published.exception()
+    span.end(None if error is None else type(error).__name__)

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from jobtape.broker.tasks import run_all, wait_for_stop
 from jobtape.consumer.projector.active_projector import ActiveProjector, NotActive
@@ -206,7 +206,8 @@ class WebhookDispatcher:
                 events.append(redriven(job, source=source, time=time, causation_id=row.event_id))
             else:
                 order = delivery_order(_delivery(webhook, row))
-                events.append(submitted(job_id, order, source=source, time=time, causation_id=row.event_id))
+                stamp: dict[str, Any] = {"source": source, "time": time, "traceparent": row.traceparent}
+                events.append(submitted(job_id, order, causation_id=row.event_id, **stamp))
         return events, len(rows)
 
     async def _save(self) -> None:

@@ -33,6 +33,7 @@ from jobtape.schemas.context import Context
 from jobtape.schemas.job import Order
 from jobtape.schemas.job_types.batches import Batch
 from jobtape.schemas.job_types.job_type import JobTypeSpec
+from jobtape.telemetry.work import ExecutionSpan
 
 log = logging.getLogger(__name__)
 
@@ -149,13 +150,21 @@ class Handlers:
         self._batches: OpenBatches[RunningHandler] = OpenBatches(self._begin_batch)
         self._isolated = IsolatedPool(modules, max_result=max_result)
 
-    def start(self, job_type: JobTypeSpec, order: Order, context: Context, *, isolated: bool = False) -> RunningHandler:
+    def start(
+        self,
+        job_type: JobTypeSpec,
+        order: Order,
+        context: Context,
+        *,
+        isolated: bool = False,
+        span: ExecutionSpan | None = None,
+    ) -> RunningHandler:
         """Start one execution of ``order``, including the conversion and check of its payload.
 
         After the order's timeout an ``async`` handler is cancelled and an isolated one is killed; a thread cannot be
-        ended. ``isolated``: run it in a process, alone even if its type has a batch handler.
+        ended. ``isolated``: run it in a process, alone even if its type has a batch handler. ``span``: see ``Call``.
         """
-        call = Call(job_type, order.payload, order.payload_version, context, self._max_result)
+        call = Call(job_type, order.payload, order.payload_version, context, self._max_result, span)
         if isolated:
             handler = RunningHandler("process", call, order.timeout, self._inbox)
             process = asyncio.create_task(self._isolated.run(job_type, order, context))

@@ -35,6 +35,7 @@ from jobtape.schemas.context import Context
 from jobtape.schemas.job import Progress
 from jobtape.schemas.job_types.declared import job_types_in
 from jobtape.schemas.job_types.job_type import JobTypeSpec
+from jobtape.telemetry import setup as telemetry
 
 PROGRESS_INTERVAL: Final = 0.05
 """Seconds between two messages with progress."""
@@ -58,6 +59,7 @@ def main() -> None:
     sys.path[:] = setup["path"]
     _log_to(wire, setup["level"], setup["own_level"])
     try:
+        telemetry.start("worker")
         job_types = _load(setup["modules"])
     except BaseException:  # noqa: BLE001 - whatever a module raises, its author has to see it
         wire.send({"broken": traceback.format_exc()[-LONGEST_LOG:]})
@@ -74,6 +76,7 @@ def main() -> None:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):  # a handler may have closed it
                 stream.flush()
+        telemetry.flush()  # the worker may kill this process at any time from now on
         wire.send({"outcome": outcome_to_json(outcome), "replace": loop.still_busy or _out_of_memory(outcome)})
 
 

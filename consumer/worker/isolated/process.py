@@ -26,7 +26,17 @@ LAST_MESSAGES: Final = 1.0
 JOBS_PER_PROCESS: Final = 100
 """After so many jobs a process is replaced, so that memory that handlers leak is freed."""
 _STOP_ROUNDS: Final = 5
-_CONTEXT: Final = ("job_id", "job_type", "run", "attempt", "correlation_id", "event_id", "fence", "depth")
+_CONTEXT: Final = (
+    "job_id",
+    "job_type",
+    "run",
+    "attempt",
+    "correlation_id",
+    "event_id",
+    "fence",
+    "depth",
+    "traceparent",
+)
 
 
 class ProcessNotStarted(Exception):

@@ -20,6 +20,8 @@ from jobtape.schemas import errors
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.job import FlowNode, Job
 from jobtape.schemas.submission import Spawned, Submission, read_submission
+from jobtape.telemetry import tracing
+from jobtape.telemetry.tracing import HEADER
 
 _JOB: Final[TypeAdapter[Job]] = TypeAdapter(Job)
 
@@ -80,6 +82,7 @@ class WorkerInstallation(running.Installation):
             self._answers[number] = answer
         try:
             message = {"submit": number, "submission": body, "key": key, "causation": causation_id, "spawned": child}
+            message[HEADER] = tracing.traceparent()
             self._wire.send(message)
         except (TypeError, ValueError) as error:
             del self._answers[number]
@@ -95,7 +98,8 @@ async def submit_for_child(message: Message) -> Message:
         installation = running.installation_for(submission.type)
         child = message["spawned"]
         spawned = None if child is None else Spawned(child["id"], FlowNode.model_validate(child["flow"]))
-        job = await installation.submit(submission, message["key"], message["causation"], spawned)
+        with tracing.within(message[HEADER]):
+            job = await installation.submit(submission, message["key"], message["causation"], spawned)
     except JobtapeError as error:
         return {"submitted": number, "error": type(error).__name__, "text": str(error)}
     return {"submitted": number, "job": _JOB.dump_python(job, mode="json")}

@@ -15,10 +15,11 @@ from jobtape.cli import log_output as logs
 from jobtape.cli.parts.lifeline import Lifeline, end_with_parent
 from jobtape.cli.parts.serving import EmbeddedServer, listener_on
 from jobtape.cli.parts.signals import STOPPING, SignalHandler, end_at_once, log_stopping
-from jobtape.cli.parts.start import fitting_job_types_of, refuse_exposure, settings_with
+from jobtape.cli.parts.start import configuring, fitting_job_types_of, refuse_exposure, settings_with
 from jobtape.process import forks, garbage
 from jobtape.producer.http.websocket.requests import MAX_MESSAGE
 from jobtape.settings import Settings
+from jobtape.telemetry import setup as telemetry
 
 
 def run_api(**options: str | None) -> None:
@@ -28,6 +29,8 @@ def run_api(**options: str | None) -> None:
     logs.configure("api", settings.log_level)
     refuse_exposure(settings)
     fitting_job_types_of(settings)
+    if settings.api_workers == 1:
+        _start_telemetry()
     # uvicorn opens the port later, and its error message does not say what to do.
     with listener_on(settings.host, settings.port, "--port / JOBTAPE_PORT"):
         lifeline.configured()
@@ -58,9 +61,15 @@ def application() -> FastAPI:
     settings = settings_with()
     if not logging.getLogger().handlers:
         logs.configure("api", settings.log_level)
+    _start_telemetry()
     app = create_app(settings, fitting_job_types_of(settings))
     garbage.collect_rarely()
     return app
+
+
+def _start_telemetry() -> None:
+    with configuring():
+        telemetry.start("api")
 
 
 def _configuration(settings: Settings) -> dict[str, Any]:

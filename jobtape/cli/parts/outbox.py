@@ -24,6 +24,7 @@ from jobtape.outbox.forwarder import Forwarder, fault_of
 from jobtape.producer.service.submission.submitter import Submitter
 from jobtape.schemas.errors import JobtapeError
 from jobtape.settings import Settings
+from jobtape.telemetry import setup as telemetry
 
 T = TypeVar("T")
 SHOWN = 100
@@ -36,6 +37,8 @@ def run_outbox(**options: str | None) -> None:
     lifeline = Lifeline()
     settings = settings_with(**options)
     logs.configure("outbox", settings.log_level)
+    with configuring():
+        telemetry.start("outbox")
     job_types = fitting_job_types_of(settings)
     with _opened(settings) as engine:
 

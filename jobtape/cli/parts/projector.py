@@ -15,6 +15,7 @@ from jobtape.process import garbage
 from jobtape.schemas.job_types.job_type import WEBHOOK_QUEUE
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
+from jobtape.telemetry import setup as telemetry
 from jobtape.view.store import Store
 
 BUILTIN_JOBS: Final = 2
@@ -29,6 +30,7 @@ def run_projector(**options: str | None) -> None:
     settings = settings_with(**options)
     logs.configure("projector", settings.log_level)
     with configuring():
+        telemetry.start("projector")
         store = Store(settings.database_url)
         refuse_unfit(store)
 

@@ -9,7 +9,7 @@ from jobtape.cli import log_output as logs
 from jobtape.cli.parts.lifeline import Lifeline
 from jobtape.cli.parts.run import process_name, run_part
 from jobtape.cli.parts.signals import end_now
-from jobtape.cli.parts.start import job_types_of, settings_with, topology_of, unbuffered
+from jobtape.cli.parts.start import configuring, job_types_of, settings_with, topology_of, unbuffered
 from jobtape.consumer.worker.worker import Worker
 from jobtape.jobs import JobType
 from jobtape.process import running
@@ -18,6 +18,7 @@ from jobtape.producer.service.submission.submitter import Submitter
 from jobtape.schemas.job import Job
 from jobtape.schemas.submission import Spawned, Submission
 from jobtape.settings import Settings
+from jobtape.telemetry import setup as telemetry
 
 
 def run_worker(**options: str | None) -> None:
@@ -29,6 +30,8 @@ def run_worker(**options: str | None) -> None:
     settings = settings_with(**options)
     logs.configure("worker", settings.log_level)
     unbuffered()
+    with configuring():
+        telemetry.start("worker")
     job_types = job_types_of(settings)
     made: list[Worker] = []
 
@@ -54,6 +57,7 @@ def run_worker(**options: str | None) -> None:
             run_part("worker", make, settings, lifeline, lambda: submissions(settings, job_types, process_name()))
         )
     finally:
+        telemetry.flush()
         if made and made[0].stuck_handlers:  # Python waits for its threads at exit, and these never end
             end_now(1 if sys.exc_info()[0] else 0)
 

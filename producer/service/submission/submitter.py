@@ -25,7 +25,9 @@ from jobtape.schemas.lanes import queues_of
 from jobtape.schemas.rules.rules import PAUSE
 from jobtape.schemas.submission import Spawned, Submission
 from jobtape.schemas.timeouts import check_timeouts
-from jobtape.schemas.topology import CANCEL_KEY, Topology, work_key
+from jobtape.schemas.topology import CANCEL_KEY, EVENT_KEY, Topology, work_key
+from jobtape.telemetry import tracing
+from jobtape.telemetry.work import Work
 
 T = TypeVar("T")
 
@@ -135,15 +137,20 @@ class Submitter:
         BrokerUnavailable.
         """
         self.watch.require_tape()
-        event = self._submitted(order, job_id or new_job_id(), time or utc_now(), causation_id)
-        job = evolve(None, event)
-        if places_no_work(order, event.time):
-            await self.publish(event, _key(order))
-            return job
-        if not repeated:
+        job_id, time = job_id or new_job_id(), time or utc_now()
+        later = places_no_work(order, time)
+        if not later and not repeated:
             self.publisher.check_room(order.queue)
-        with self._noting_a_missing_tape():
-            deferred = await self.publisher.place(event)
+        key = EVENT_KEY if later else work_key(order.queue)
+        work = Work(job_id, order.type, correlation_id=order.correlation_id)
+        with tracing.sending(f"{self.topology.events.name}:{key}", work) as traceparent:
+            event = self._submitted(order, job_id, time, traceparent, causation_id)
+            job = evolve(None, event)
+            if later:
+                await self.publish(event, _key(order))
+                return job
+            with self._noting_a_missing_tape():
+                deferred = await self.publisher.place(event)
         return job if deferred is None else evolve(job, deferred)
 
     def begin_to_submit(self, order: Order, job_id: str, time: datetime) -> "asyncio.Future[None]":
@@ -151,15 +158,19 @@ class Submitter:
 
         When the future raises, call ``submit_order`` with ``repeated``. Raises QueueFull when nothing was published.
         """
-        event = self._submitted(order, job_id, time)
+        # Without a span of its own: a batch has thousands.
+        event = self._submitted(order, job_id, time, tracing.traceparent())
         if places_no_work(order, time):
             key = _key(order)
             return self.publisher.begin(event, () if key is None else (key,))
         self.publisher.check_room(order.queue)
         return self.publisher.begin(event, (work_key(order.queue),))
 
-    def _submitted(self, order: Order, job_id: str, time: datetime, causation_id: str | None = None) -> Submitted:
-        return submitted(job_id, order, source=self.topology.source, time=time, causation_id=causation_id)
+    def _submitted(
+        self, order: Order, job_id: str, time: datetime, traceparent: str | None, causation_id: str | None = None
+    ) -> Submitted:
+        source = self.topology.source
+        return submitted(job_id, order, source=source, time=time, causation_id=causation_id, traceparent=traceparent)
 
     async def publish(self, event: JobEvent, key: str | None = None) -> None:
         """Publish ``event`` to the tape, and to the stream that ``key`` leads to.

@@ -335,7 +335,13 @@ class FlowRunner:
         job_id = child_id(flow.job, name, item)
         order = child_order(flow.job, name, node, item, payload).model_copy(update={"gates": gates})
         flow.put(FlowJob(job_id, name, item, JobState.HELD, 1, None, -1))  # until the fold has it
-        event = submitted(job_id, order, causation_id=outcomes.began(flow.job), **self._stamp())
+        event = submitted(
+            job_id,
+            order,
+            causation_id=outcomes.began(flow.job),
+            traceparent=flow.job.traceparent,
+            **self._stamp(),
+        )
         await self._active.publish(event)
 
     async def _report(self, flow: FlowState, decision: Decision) -> None:

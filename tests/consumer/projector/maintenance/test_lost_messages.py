@@ -142,7 +142,15 @@ def test_only_work_that_was_on_the_queue_shows_how_far_it_is() -> None:
 
     def succeeded_at_once(event: Submitted) -> tuple[bytes, bytes]:
         done = encoded_success(
-            event, source="t", worker="w", execution="e", started_at=now, duration=0.0, result=None, time=now
+            event,
+            source="t",
+            worker="w",
+            execution="e",
+            started_at=now,
+            duration=0.0,
+            result=None,
+            time=now,
+            traceparent=None,
         )
         return encode(event), done.body
 

@@ -1,0 +1,26 @@
+"""What spans are about, without OpenTelemetry."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The attributes of a span. ``event_id``: of the message; None until it is made."""
+
+    job_id: str
+    job_type: str
+    run: int = 1
+    attempt: int = 1
+    correlation_id: str | None = None
+    event_id: str | None = None
+
+
+class ExecutionSpan(Protocol):
+    """The span of one execution or placement. ``traceparent``: its context, for the events that it publishes."""
+
+    traceparent: str
+    span: Any
+
+    def end(self, error_type: str | None = None) -> None:
+        """End the span. ``error_type``: the class of the error if it failed. An error's text may contain a payload."""
