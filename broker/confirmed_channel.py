@@ -20,7 +20,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
-from typing import Any, Final
+from typing import Any, Final, cast
+from weakref import WeakSet
 
 import aiormq
 import aiormq.exceptions
@@ -43,6 +44,14 @@ MAX_UNCONFIRMED_BYTES: Final = 2**24
 """Unconfirmed messages of one channel, and the bytes of their bodies, up to which more are written."""
 FIRST_SWEEP: Final = 1000
 """Waiting messages from which those that nobody waits for any more are removed."""
+
+
+_channels: "WeakSet[ConfirmedChannel]" = WeakSet()
+
+
+def unconfirmed() -> int:
+    """Return how many messages of this process are not confirmed yet."""
+    return sum(channel.unconfirmed for channel in _channels)
 
 
 @dataclass(slots=True)
@@ -71,6 +80,12 @@ class ConfirmedChannel:
         self._channel: _OpenChannel | None = None
         self._opening: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        _channels.add(self)
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many messages wait here or on the broker for their confirm."""
+        return len(self._gathered) + (0 if self._channel is None else self._channel.unconfirmed)
 
     def publish(
         self, body: bytes, key: str, properties: spec.Basic.Properties, *, mandatory: bool
@@ -140,8 +155,7 @@ class ConfirmedChannel:
     async def _open_channel(self) -> "_OpenChannel":
         with translate_cancellation():
             opened = await open_channel(await self.link.connection(), confirms=True)
-        assert isinstance(opened, aiormq.Channel)
-        return _OpenChannel(opened, self._on_refused, self._plan_flush)
+        return _OpenChannel(cast(aiormq.Channel, opened), self._on_refused, self._plan_flush)
 
     def _on_refused(self, channel: "_OpenChannel") -> None:
         if self._renew and self._channel is channel:
@@ -207,6 +221,11 @@ class _OpenChannel:
     def is_open(self) -> bool:
         """Whether messages can be published over it."""
         return is_open(self._channel)
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many messages it has not confirmed."""
+        return len(self._unconfirmed)
 
     def send(self, exchange: str, messages: deque[_Message]) -> None:
         """Take ``messages`` while not too much is unconfirmed, write them in one piece, and expect their confirms."""

@@ -14,7 +14,7 @@ import logging
 import struct
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiormq
 from aiormq.abc import AbstractChannel, ChannelFrame
@@ -248,11 +248,11 @@ class FrameWriter:
     """Writes frames on the connection of ``channel``, in order: what one pass of the event loop writes in one piece."""
 
     def __init__(self, channel: AbstractChannel) -> None:
-        assert isinstance(channel, aiormq.Channel)
         self.ended = False
         """Whether nothing is written any more."""
         self._channel = channel
-        self._queue = channel.write_queue
+        # That of aiormq, or of the broker in memory.
+        self._queue = cast(aiormq.Channel, channel).write_queue
         self._gathered: list[bytes] = []
         self._planned = False
         self._waiting: asyncio.Future[Any] | None = None

@@ -34,9 +34,12 @@ Setup = Callable[[Connection], Awaitable[None]]
 CONNECT_TIMEOUT = 5.0
 """Seconds for opening a connection."""
 HEARTBEAT = 10
-"""Seconds; a peer is taken for dead after three missed heartbeats."""
+"""Seconds, unless the URL has another ``heartbeat``; a peer is taken for dead after three missed heartbeats."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
 """Seconds until the next try to connect."""
+
+openers: dict[str, Callable[[], Connection]] = {}
+"""By URL: what opens a connection instead of a socket. `jobtape.testing` adds brokers in memory."""
 
 BROKER_ERRORS = (aiormq.exceptions.AMQPError, OSError, TimeoutError, RuntimeError)
 """What aio-pika and aiormq raise when the broker is unreachable, restarts, or closes a channel or connection.
@@ -158,13 +161,7 @@ class Link:
 
     async def _connect(self) -> "asyncio.Future[None]":
         """Make a new connection and set it up. Return a future that is done when the connection is lost."""
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            connection = aio_pika.Connection(
-                make_url(self.url, heartbeat=HEARTBEAT), client_properties={"connection_name": self.name}
-            )
-            self._transports = Transports()
-            connection.kwargs["transport_factory"] = self._transports
-            await connection.connect()
+        connection = openers[self.url]() if self.url in openers else await self._open()
         closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def on_close(*_: object) -> None:
@@ -179,6 +176,17 @@ class Link:
         self.fault = None
         self._up.set()
         return closed
+
+    async def _open(self) -> Connection:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            url = make_url(self.url)
+            if "heartbeat" not in url.query:
+                url = make_url(self.url, heartbeat=HEARTBEAT)
+            connection = aio_pika.Connection(url, client_properties={"connection_name": self.name})
+            self._transports = Transports()
+            connection.kwargs["transport_factory"] = self._transports
+            await connection.connect()
+        return connection
 
     @staticmethod
     async def _drop(connection: Connection) -> None:

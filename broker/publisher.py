@@ -12,7 +12,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 import aiormq.exceptions
@@ -20,6 +19,7 @@ import aiormq.exceptions
 from jobtape.broker.channels import message_properties, publish_once
 from jobtape.broker.confirmed_channel import ConfirmedChannel
 from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
+from jobtape.process import clock
 from jobtape.schemas.errors import BrokerUnavailable, QueueFull, TapeMissing
 from jobtape.schemas.events import CONTENT_TYPE, Deferred, EncodedEvent, JobEvent, Submitted, WorkEvent, encode, encoded
 from jobtape.schemas.messages.barrier import barrier_body
@@ -85,7 +85,7 @@ class Publisher:
             await self.send(body, EVENT_KEY, (work_key(queue),), timeout=limit, refusable=True)
         except WorkRefused:
             self._note_full(queue)
-            deferred = deferral(event, "queue_full", source=self.topology.source, time=datetime.now(UTC))
+            deferred = deferral(event, "queue_full", source=self.topology.source, time=clock.now())
             # First: if this process died after a ``submitted`` alone, the job would seem to be on its queue.
             await self.publish(deferred, timeout=max(SHORTEST_TIMEOUT, end - time.monotonic()))
             if isinstance(event, Submitted):

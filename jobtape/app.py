@@ -129,24 +129,38 @@ async def lifespan(
 async def _started(
     settings: Settings, job_types: JobTypes | None, outbox: Engine | AsyncEngine | None = None
 ) -> AsyncIterator[running.LoopInstallation]:
-    known = load_job_types(settings.jobs, settings.app_dir) if job_types is None else _by_name(job_types)
+    known = load_job_types(settings.jobs, settings.app_dir) if job_types is None else by_name(job_types)
     if not known:
         log.warning("there are no job types to submit: name the modules that contain them in JOBTAPE_JOBS")
-    known = {**known, **builtin.job_types()}
     tracing.enable()
     with closing(Store(settings.database_url)) as store:
-        async with Producer(
-            settings.rabbitmq_url, settings.topology, store, known, settings.limits, settings.management_url
-        ) as producer:
-            installation = running.LoopInstallation(
-                settings.installation, producer, serves=True, start_limit=settings.publish_timeout
-            )
-            running.register(installation)
-            try:
-                async with _forwarding(settings, producer, outbox):
-                    yield installation
-            finally:
-                running.unregister(installation)
+        async with (
+            registered_producer(settings, store, known) as (installation, producer),
+            _forwarding(settings, producer, outbox),
+        ):
+            yield installation
+
+
+@asynccontextmanager
+async def registered_producer(
+    settings: Settings, store: Store, job_types: Mapping[str, JobType], *, covers: bool = False
+) -> AsyncIterator[tuple[running.LoopInstallation, Producer]]:
+    """Run a producer inside the block, to which submissions of this process go: of ``job_types`` and built-in jobs.
+
+    ``covers``: instead of to the installations that run already.
+    """
+    known = {**job_types, **builtin.job_types()}
+    async with Producer(
+        settings.rabbitmq_url, settings.topology, store, known, settings.limits, settings.management_url
+    ) as producer:
+        installation = running.LoopInstallation(
+            settings.installation, producer, serves=True, start_limit=settings.publish_timeout, covers=covers
+        )
+        running.register(installation)
+        try:
+            yield installation, producer
+        finally:
+            running.unregister(installation)
 
 
 @asynccontextmanager
@@ -173,7 +187,7 @@ async def _forwarding(
             task.result()
 
 
-def _by_name(job_types: JobTypes) -> dict[str, JobType]:
+def by_name(job_types: JobTypes) -> dict[str, JobType]:
     given = job_types.values() if isinstance(job_types, Mapping) else job_types
     found: dict[str, JobType] = {}
     for job_type in given:

@@ -100,6 +100,10 @@ class Projector:
             return self._link.fault
         return self._fault if self._failure is None else self._failure[1]
 
+    def next_at(self) -> float:
+        """Return when there is something to do although nothing is folded until then: see ``ProjectorServices``."""
+        return self._services.next_at()
+
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set. After an error of broker or database it tries again, and never raises it."""
         self._link.start()

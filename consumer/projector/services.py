@@ -101,6 +101,13 @@ class ProjectorServices:
         self._relay.notify(batch, cursor)
         self._webhooks.notify(batch, cursor)
 
+    def next_at(self) -> float:
+        """Return when a service has something to do although nothing is committed until then, in seconds since 1970.
+
+        Timers of jobs are left out: the view has them (``OpenJobs.earliest_timed``).
+        """
+        return min(self._placer.next_at(), self._scheduler.next_at(), self._flows.next_at())
+
     def renewed(self, until: float) -> None:
         """Note until when the lease holds at least, in seconds of ``time.monotonic``."""
         self._active.active_until = until

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from itertools import islice
 from typing import Final, Literal
@@ -69,7 +70,7 @@ class SignsOfLife:
             name=name,
             host=socket.gethostname(),
             pid=os.getpid(),
-            version=version("jobtape"),
+            version=_version(),
             state="alive",
             fault=None,
             started_at=datetime.now(UTC),
@@ -129,6 +130,12 @@ class SignsOfLife:
             executions=tuple(shown),
             waiting=tuple(islice(self._waiting(), MOST_WAITING)),
         )
+
+
+@cache
+def _version() -> str:
+    """Return the version of Jobtape. Finding it takes milliseconds."""
+    return version("jobtape")
 
 
 def _shown(execution: Execution) -> RunningExecution:

@@ -4,12 +4,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Final
 
 from jobtape.broker.link import BROKER_ERRORS
 from jobtape.broker.publisher import Publisher, publish_dead_letter
 from jobtape.broker.queue_consumer import Delivery
+from jobtape.process import clock
 from jobtape.schemas.errors import UnreadableEvent
 from jobtape.schemas.events import DeferReason, EncodedEvent, NewerWork, WorkEvent, decode_newer_work, encoded
 from jobtape.schemas.placement import deferral, deferred_since
@@ -39,7 +39,7 @@ class UnrunnableWork:
 
     def is_too_old(self, work: WorkEvent | NewerWork) -> bool:
         """Return whether the work was deferred for so long that no worker is likely to know it."""
-        now = datetime.now(UTC)
+        now = clock.now()
         return (now - deferred_since(work, "unknown_type", now)).total_seconds() >= self._unknown_type_timeout
 
     async def defer(
@@ -50,7 +50,7 @@ class UnrunnableWork:
         If it were given back to its queue, RabbitMQ 4.3 would deliver it again at once, in an endless loop.
         """
         source = self._publisher.topology.source
-        deferred = deferral(work, reason, source=source, time=datetime.now(UTC))
+        deferred = deferral(work, reason, source=source, time=clock.now())
         await self._publish_until_confirmed(encoded(deferred))
         await delivery.ack()
 

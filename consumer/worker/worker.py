@@ -20,7 +20,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Coroutine, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from jobtape.broker import declare
@@ -36,6 +36,7 @@ from jobtape.consumer.worker.same_delay import SameDelay
 from jobtape.consumer.worker.signs_of_life import SignsOfLife
 from jobtape.consumer.worker.stuck_handlers import StuckHandlers
 from jobtape.consumer.worker.unrunnable_work import UnrunnableWork
+from jobtape.process import clock
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, UnreadableEvent, WorkerStuck
 from jobtape.schemas.events import (
     EncodedEvent,
@@ -80,7 +81,7 @@ class Worker:
     ``grace``: seconds that running jobs get to finish when the worker stops. ``ack_timeout``: the broker's
     acknowledgement timeout in seconds. ``unknown_type_timeout``: seconds for which a job of an unknown type is
     deferred before it fails. ``modules``: the modules that isolated processes import to find the job types (default:
-    the modules of their functions). ``record``: see ``Execution``.
+    the modules of their functions). ``record``: see ``Execution``. ``isolation``: see ``Handlers``.
 
     Raises JobTypeInvalid when a job type's timeout does not fit the broker's acknowledgement timeout.
     """
@@ -99,6 +100,7 @@ class Worker:
         unknown_type_timeout: float = 3600.0,
         modules: Sequence[str] = (),
         record: RecordFollowUps | None = None,
+        isolation: bool = True,
     ) -> None:
         check_timeouts(job_types.values(), longest_timeout(ack_timeout, grace))
         self.name = name
@@ -126,6 +128,7 @@ class Worker:
             concurrency=concurrency,
             max_result=max_result,
             modules=modules or sorted({job_type.function.__module__ for job_type in job_types.values()}),
+            isolation=isolation,
         )
         self._confirm_limit = SameDelay(
             self._publisher.timeout, lambda confirmed: confirmed.set_exception(TimeoutError())
@@ -455,4 +458,4 @@ class Worker:
 
 
 def _now() -> datetime:
-    return datetime.now(UTC)
+    return clock.now()

@@ -78,14 +78,17 @@ class LoopInstallation(Installation):
     """An installation that submits with ``submitter`` on the running loop.
 
     ``serves``: whether ``submitter`` is a ``Producer``, with which the REST API can answer. ``start_limit``: seconds
-    for which a submission waits for the loop.
+    for which a submission waits for the loop. ``covers``: whether it takes the submissions for those before it too.
     """
 
-    def __init__(self, name: str, submitter: JobSubmitter, *, serves: bool = False, start_limit: float) -> None:
+    def __init__(
+        self, name: str, submitter: JobSubmitter, *, serves: bool = False, start_limit: float, covers: bool = False
+    ) -> None:
         self.name = name
         self.job_types = submitter.job_types
         self.submitter = submitter
         self.serves = serves
+        self.covers = covers
         self.caller = LoopCaller(start_limit=start_limit)
 
     def is_here(self) -> bool:
@@ -186,8 +189,14 @@ def serving() -> LoopInstallation:
 
 
 def _own() -> list[Installation]:
-    """Return the installations that this process registered, the newest first."""
-    return [installation for installation, pid in reversed(tuple(_registered)) if pid == os.getpid()]
+    """Return the installations that this process registered, the newest first, up to one that covers the others."""
+    found: list[Installation] = []
+    for installation, pid in reversed(tuple(_registered)):
+        if pid == os.getpid():
+            found.append(installation)
+            if isinstance(installation, LoopInstallation) and installation.covers:
+                break
+    return found
 
 
 def _usable() -> list[Installation]:

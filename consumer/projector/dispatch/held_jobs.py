@@ -15,7 +15,6 @@ that is to be cancelled for another one is not taken any more.
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from typing import Final
 from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.consumer.projector.dispatch import held_groups
 from jobtape.consumer.projector.dispatch.held_groups import EVERYTHING, Group, Groups
+from jobtape.process import clock
 from jobtape.schemas.gates import Gate, Gates, GateState
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.keyed_runs import GatedRun, KeyedRuns, RunToCancel
@@ -43,7 +43,7 @@ class HeldJobs:
 
     def __init__(self, active: ActiveProjector) -> None:
         self._active = active
-        self._state = GateState(time.monotonic())
+        self._state = GateState(clock.monotonic())
         self._groups = Groups()
         self._shift = _shift()
         """The system clock minus the monotonic clock, as it was when the times of timed groups were computed."""
@@ -66,7 +66,7 @@ class HeldJobs:
         self._groups.clear()
         self._taken.clear()
         self.to_cancel.clear()
-        self._state = GateState(time.monotonic())
+        self._state = GateState(clock.monotonic())
         self.rules = RulesInForce.of(await self._active.call(self._active.store.open_jobs.rules))
         self._state.new_limits = self.rules.limits
         placed = await self._active.call(self._active.store.open_jobs.with_slots)
@@ -127,7 +127,7 @@ class HeldJobs:
         ``closed``: queues to leave out, each with the time until which. Call ``give_back`` for every job. Raises
         ViewUnavailable.
         """
-        now = time.monotonic()
+        now = clock.monotonic()
         if abs(_shift() - self._shift) > CLOCK_STEP:  # it was set, or this host was suspended
             self._shift = _shift()
             self._groups.wake_timed(now)
@@ -150,7 +150,7 @@ class HeldJobs:
 
     def delay(self, jobs: Iterable[HeldJob]) -> None:
         """Note that ``jobs``, which ``take`` has returned last, are published only now. Rates count from then on."""
-        now = time.monotonic()
+        now = clock.monotonic()
         for job in jobs:
             self._state.delay(job.gates, now)
 
@@ -158,7 +158,7 @@ class HeldJobs:
         """Count the next attempts of ``jobs`` for their rates. Raises ViewUnavailable."""
         gates = [job.gates for job in jobs if job.gates is not None]
         for each in gates:
-            self._state.charge(each, time.monotonic())
+            self._state.charge(each, clock.monotonic())
         await self._note_rates(gates)
 
     async def _note_rates(self, placed: Iterable[Gates]) -> None:
@@ -214,9 +214,7 @@ class HeldJobs:
 
     def _add(self, job: Job) -> None:
         assert job.gates is not None and job.gate_group is not None and job.queue is not None and job.rank is not None
-        held = HeldJob(
-            job.id, job.type, job.queue, job.run_at or datetime.now(UTC), job.gates, job.gate_group, job.rank
-        )
+        held = HeldJob(job.id, job.type, job.queue, job.run_at or clock.now(), job.gates, job.gate_group, job.rank)
         group = self._groups.get_or_add(held.group, known_to=EVERYTHING)  # if new, no other job of it is held
         group.add(held)
         if group.jobs and group.jobs[0] is held:
@@ -230,7 +228,7 @@ class HeldJobs:
             self._groups.make_ready(group)
             return None
         due = max(job.run_at, self._keyed_runs.opens_at(job.id, job.gates) or job.run_at)
-        since = now + (due - datetime.now(UTC)).total_seconds()
+        since = now + (due - clock.now()).total_seconds()
         until = max(since, closed.get(job.queue, 0.0))
         if until > now:
             self._groups.delay(group, until)
@@ -267,7 +265,7 @@ class HeldJobs:
 
 
 def _shift() -> float:
-    return time.time() - time.monotonic()
+    return clock.time() - clock.monotonic()
 
 
 def _has_key(gates: Gates) -> bool:

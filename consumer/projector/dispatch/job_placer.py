@@ -23,11 +23,9 @@ four. One queue does not delay the others.
 
 import asyncio
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 from typing import Final, get_args
 
@@ -37,6 +35,7 @@ from jobtape.broker.link import BROKER_ERRORS, reason_of
 from jobtape.broker.tasks import cancel_and_wait, run_all, wait_for_stop
 from jobtape.consumer.projector.active_projector import DEPTH_TIMEOUT, ActiveProjector, NotActive
 from jobtape.consumer.projector.dispatch.held_jobs import HeldJobs
+from jobtape.process import clock
 from jobtape.schemas.errors import QueueFull, TapeMissing
 from jobtape.schemas.events import Deferred, Dropped, Placed
 from jobtape.schemas.interventions import cancelled
@@ -92,6 +91,7 @@ class JobPlacer:
         self._unseen: dict[str, str] = {}
         """The event id of the placement that was published last, by job id."""
         self._changed = asyncio.Event()
+        self._waiting = False
         self._lease_ended = False
         self._limit = PAGE
         self._read_at = 0.0
@@ -147,13 +147,20 @@ class JobPlacer:
         ):
             self._recent[job.id] = job
 
+    def next_at(self) -> float:
+        """Return when a held job may be placed although nothing is committed until then, in seconds since 1970; 0 while
+        something is being placed.
+        """
+        at_work = not self._waiting or self._changed.is_set() or self._confirms or self._repeats
+        return 0.0 if at_work else clock.time() + self._held.next_at() - clock.monotonic()
+
     async def run(self) -> None:
         """Run until cancelled. Raises ViewUnavailable, BrokerUnavailable and BROKER_ERRORS; call it again then."""
         self._unseen.clear()
         self._active.repeated.clear()
         self._recent.clear()  # of a time in which another projector may have been active
         self._read_at = 0.0
-        self._lease_ended = False
+        self._waiting = self._lease_ended = False
         await self._active.catch_up()
         await self._held.load()
         checking = asyncio.create_task(self._keep_checked(), name="check queues")
@@ -173,9 +180,9 @@ class JobPlacer:
             self._changed.clear()
             rows: list[DueJob] = []
             if self._read_in() <= 0.0:
-                self._read_at, self._gather_until = time.time() + POLL, time.monotonic() + GATHER
+                self._read_at, self._gather_until = clock.time() + POLL, clock.monotonic() + GATHER
                 rows = await self._read()
-            now = datetime.now(UTC)
+            now = clock.now()
             due = [row for row in rows if row.run_at <= now]
             if rows:
                 self._read_at = 0.0 if due else min(self._read_at, rows[0].run_at.timestamp())
@@ -192,17 +199,19 @@ class JobPlacer:
                 continue
             seconds = self._read_in()
             if len(self._unseen) < MAX_UNSEEN:  # otherwise the fold wakes it
-                seconds = min(seconds, self._held.next_at() - time.monotonic())
+                seconds = min(seconds, self._held.next_at() - clock.monotonic())
+            self._waiting = True
             if not self._changed.is_set():
                 await wait_for_stop(self._changed, max(0.0, seconds))
+            self._waiting = False
 
     def _read_in(self) -> float:
         """Return in how many seconds the placer reads again which jobs wait."""
-        return max(self._read_at - time.time(), self._gather_until - time.monotonic())
+        return max(self._read_at - clock.time(), self._gather_until - clock.monotonic())
 
     async def _read(self) -> list[DueJob]:
         """Return jobs that await placement, the earliest first, without those whose placement is on its way."""
-        now = time.monotonic()
+        now = clock.monotonic()
         self._closed = {queue: until for queue, until in self._closed.items() if until > now}
         self._unserved = {queue: until for queue, until in self._unserved.items() if until > now}
         # A copy, because the fold may remove ids while the query still returns their rows.
@@ -228,7 +237,7 @@ class JobPlacer:
         event = cancelled(
             gated.run,
             source=source,
-            time=datetime.now(UTC),
+            time=clock.now(),
             reason=cancelling.reason,
             duplicate_of=cancelling.instead,
         )
@@ -243,7 +252,7 @@ class JobPlacer:
         if unknown := [row.id for row in rows if row.id not in jobs]:
             jobs |= await self._active.call(self._active.store.jobs, unknown)
         by_queue: dict[str, list[Job]] = defaultdict(list)
-        now = datetime.now(UTC)
+        now = clock.now()
         for row in rows:  # in the order in which they are due
             job = jobs.get(row.id)
             if job is not None and job.awaits_placement and job.queue is not None and (job.run_at or now) <= now:
@@ -260,9 +269,9 @@ class JobPlacer:
             return
         self._active.check_active()
         # The time of the events is that by which rates count, and nothing delays the publish after it.
-        now = datetime.now(UTC)
+        now = clock.now()
         self._held.delay(row for row in held.values() if row.id in placed)
-        self._used |= {row.queue: time.monotonic() + KEEP_CHECKED for row in held.values() if row.id in placed}
+        self._used |= {row.queue: clock.monotonic() + KEEP_CHECKED for row in held.values() if row.id in placed}
         for job in placeable:
             span = self._started_span(job)
             traceparent = None if span is None else span.traceparent
@@ -344,13 +353,13 @@ class JobPlacer:
             self._close(queue, CLOSED_PAUSE)
             return []
         if not depth.consumers:
-            self._unserved[queue] = time.monotonic() + CLOSED_PAUSE
+            self._unserved[queue] = clock.monotonic() + CLOSED_PAUSE
             jobs = [job for job in jobs if not _was_dropped(job)]
         return jobs[: self._window.get(queue, PAGE)]
 
     async def _depth(self, queue: str) -> Depth | None:
         known = self._present.get(queue)
-        if known is not None and known[1] > time.monotonic():
+        if known is not None and known[1] > clock.monotonic():
             return known[0]
         return await self._check(queue)
 
@@ -358,7 +367,7 @@ class JobPlacer:
         """Check the queues of jobs with gates before ``_depth`` has to."""
         while True:
             await asyncio.sleep(CHECK_QUEUE / 3)
-            now = time.monotonic()
+            now = clock.monotonic()
             self._used = {queue: until for queue, until in self._used.items() if until > now}
             for queue in list(self._used):
                 with suppress(*BROKER_ERRORS):  # then ``_depth`` checks it
@@ -371,13 +380,13 @@ class JobPlacer:
             async with asyncio.timeout(DEPTH_TIMEOUT):
                 await declare.bind_work_queue(await self._active.link.connection(), self._active.topology, queue)
         if depth is not None and depth.consumers:
-            self._present[queue] = depth, time.monotonic() + CHECK_QUEUE
+            self._present[queue] = depth, clock.monotonic() + CHECK_QUEUE
         else:
             self._present.pop(queue, None)
         return depth
 
     def _close(self, queue: str, seconds: float) -> None:
-        self._closed[queue] = time.monotonic() + seconds
+        self._closed[queue] = clock.monotonic() + seconds
         self._present.pop(queue, None)
 
 

@@ -9,12 +9,14 @@ is still open is a job too, which is cancelled at once.
 
 import asyncio
 import logging
+import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from jobtape.broker.tasks import run_all, wait_for_stop
 from jobtape.consumer.projector.active_projector import ActiveProjector
+from jobtape.process import clock
 from jobtape.schemas import ids
 from jobtape.schemas.events import Submitted, submitted
 from jobtape.schemas.fold import evolve
@@ -50,6 +52,9 @@ class Scheduler:
         self._found: set[str] = set()
         """The ids of the rules whose latest tick was found."""
         self._changed = asyncio.Event()
+        self._next_tick = math.inf
+        """In seconds since 1970."""
+        self._waiting = False
         self._missed: list[Job] | None = None
         """While the view is being read: the rules that were committed meanwhile."""
 
@@ -63,11 +68,16 @@ class Scheduler:
             if self._apply(rule):
                 self._changed.set()
 
+    def next_at(self) -> float:
+        """Return when the next tick is, in seconds since 1970; 0 while one is being done."""
+        return self._next_tick if self._waiting and not self._changed.is_set() else 0.0
+
     async def run(self) -> None:
         """Run until cancelled. Raises ViewUnavailable, BrokerUnavailable and TapeMissing."""
         self._latest.clear()
         self._found.clear()
         self._missed = []
+        self._waiting = False
         await self._active.catch_up()
         self._rules = RulesInForce.of(await self._active.call(self._active.store.open_jobs.rules))
         missed, self._missed = self._missed, None
@@ -76,8 +86,10 @@ class Scheduler:
         while True:
             self._changed.clear()
             pause = await self._submit_due()
+            self._waiting = True
             if not self._changed.is_set():
                 await wait_for_stop(self._changed, pause)
+            self._waiting = False
 
     def _apply(self, rule: Job) -> bool:
         in_force = rule.state is JobState.HELD and not rule.imported
@@ -87,23 +99,23 @@ class Scheduler:
         """Submit the jobs of all ticks that are due, and return the seconds until the next tick."""
         schedules = {job_id: each for job_id, each in self._rules.schedules.items() if not each.paused}
         await self._find_latest(schedules)
-        now = datetime.now(UTC)
+        now = clock.now()
         due = [(job_id, each, each.due(self._latest[each.name], now)) for job_id, each in schedules.items()]
         due = [(job_id, each, ticks) for job_id, each, ticks in due if ticks]
         if any(each.overlap in ("cancel", *_MOST_OPEN) for _, each, _ in due):
             await self._active.catch_up()  # so that the job of the tick before is known
         await run_all(self._submit(*each) for each in due)
-        now = datetime.now(UTC)
+        now = clock.now()
         following = (next(each.after(max(self._latest[each.name], now)), None) for each in schedules.values())
-        waits = [(tick - now).total_seconds() for tick in following if tick is not None]
-        return max(0.0, min([*waits, LONGEST_WAIT]))
+        self._next_tick = min((tick.timestamp() for tick in following if tick is not None), default=math.inf)
+        return max(0.0, min(self._next_tick - now.timestamp(), LONGEST_WAIT))
 
     async def _submit(self, rule_id: str, schedule: Schedule, ticks: Sequence[datetime]) -> None:
         cause, source = ids.run_event_id(rule_id, 1, Submitted.name), self._active.topology.source
         submitted_now = 0
         most = _MOST_OPEN.get(schedule.overlap)
         for tick in ticks:
-            job_id, time = schedule.job_id(tick), datetime.now(UTC)
+            job_id, time = schedule.job_id(tick), clock.now()
             skipped = most is not None and (
                 submitted_now + len(await self._open_jobs(schedule, job_id, most + 1)) > most
             )

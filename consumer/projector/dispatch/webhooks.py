@@ -16,12 +16,12 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from jobtape.broker.tasks import run_all, wait_for_stop
 from jobtape.consumer.projector.active_projector import ActiveProjector, NotActive
 from jobtape.consumer.projector.recent_events import RecentEvents
+from jobtape.process import clock
 from jobtape.schemas.events import JobEvent, submitted
 from jobtape.schemas.filters.selection import Selection
 from jobtape.schemas.interventions import redriven
@@ -195,7 +195,7 @@ class WebhookDispatcher:
         gone: Collection[str] = await self._active.call(store.retention.gone, [*ids.values()]) if ids else ()
         events: list[JobEvent] = []
         for n, row in enumerate(rows):
-            job_id, time = ids[row.cursor], datetime.now(UTC)
+            job_id, time = ids[row.cursor], clock.now()
             job = known.get(job_id)
             again = job is not None and row.cursor <= webhook.replay_to and job.state in _ENDED_BADLY
             if job_id in gone or (job is not None and not again):

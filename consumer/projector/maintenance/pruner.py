@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from jobtape.consumer.projector.active_projector import ActiveProjector, NotActive
+from jobtape.process import clock
 from jobtape.view.tallies import Ages
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class Pruner:
 
     async def _prune(self) -> None:
         retention, owner = self._active.store.retention, self._active.owner
-        before = datetime.now(UTC) - timedelta(seconds=self._seconds)
+        before = clock.now() - timedelta(seconds=self._seconds)
         await self._active.catch_up()
         if await self._active.call(retention.importing):
             return

@@ -133,10 +133,13 @@ class Handlers:
     """Starts handlers and waits for their outcomes.
 
     ``concurrency``: how many handlers may run at the same time. ``max_result``: limit of a result in bytes of JSON.
-    ``modules``: the modules with the job types, for the processes of isolated handlers.
+    ``modules``: the modules with the job types, for the processes of isolated handlers. ``isolation``: whether isolated
+    handlers get processes; otherwise they run here.
     """
 
-    def __init__(self, *, concurrency: int, max_result: int, modules: Sequence[str] = ()) -> None:
+    def __init__(
+        self, *, concurrency: int, max_result: int, modules: Sequence[str] = (), isolation: bool = True
+    ) -> None:
         self.exit_requested = asyncio.Event()
         """Set when this process should end, because handlers that cannot be ended keep it from working."""
         self.why_exit = ""
@@ -149,6 +152,7 @@ class Handlers:
         self._on_loop: set[RunningHandler] = set()
         self._batches: OpenBatches[RunningHandler] = OpenBatches(self._begin_batch)
         self._isolated = IsolatedPool(modules, max_result=max_result)
+        self._isolation = isolation
 
     def start(
         self,
@@ -165,7 +169,7 @@ class Handlers:
         ended. ``isolated``: run it in a process, alone even if its type has a batch handler. ``span``: see ``Call``.
         """
         call = Call(job_type, order.payload, order.payload_version, context, self._max_result, span)
-        if isolated:
+        if isolated and self._isolation:
             handler = RunningHandler("process", call, order.timeout, self._inbox)
             process = asyncio.create_task(self._isolated.run(job_type, order, context))
             process.add_done_callback(lambda _: handler.end(_result_of(process)))

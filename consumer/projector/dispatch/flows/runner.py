@@ -11,10 +11,9 @@ A mapped node is expanded a page at a time. Its jobs tell how far that has come.
 
 import asyncio
 import logging
-import time
+import math
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 from pydantic import ValidationError
@@ -22,6 +21,7 @@ from pydantic import ValidationError
 from jobtape.broker.tasks import run_all, wait_for_stop
 from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.consumer.projector.dispatch.flows.payloads import PayloadFault, Payloads
+from jobtape.process import clock
 from jobtape.schemas import ids
 from jobtape.schemas.events import Failed, Reason, Succeeded, submitted
 from jobtape.schemas.flows import outcomes
@@ -64,6 +64,7 @@ class FlowRunner:
         self._without: OrderedDict[str, None] = OrderedDict()
         """Jobs that wait for no follow-ups and are still the ``flow`` of others, which their handlers have spawned."""
         self._changed = asyncio.Event()
+        self._waiting = False
 
     def notify(self, batch: FoldedBatch) -> None:
         """Take over what the fold has committed."""
@@ -85,17 +86,26 @@ class FlowRunner:
         self._changed_flows.add(flow_id)
         self._changed.set()
 
+    def next_at(self) -> float:
+        """Return when a flow is advanced although nothing is committed until then, in seconds since 1970; 0 while one
+        is being advanced.
+        """
+        if not self._waiting or self._changed.is_set():
+            return 0.0
+        return min(self._later.values(), default=math.inf)
+
     async def run(self) -> None:
         """Run until cancelled. Raises ViewUnavailable, BrokerUnavailable and TapeMissing."""
         self._flows.clear()
         self._later.clear()
         self._reported.clear()
         self._without.clear()
+        self._waiting = False
         await self._active.catch_up()
         self._changed_flows |= await self._active.call(self._active.store.flows.unfinished)
         while True:
             self._changed.clear()
-            now = time.time()
+            now = clock.time()
             for flow_id in [flow_id for flow_id, at in self._later.items() if at <= now]:
                 del self._later[flow_id]
                 self._changed_flows.add(flow_id)
@@ -104,8 +114,10 @@ class FlowRunner:
                 await run_all(self._advance_safely(flow_id) for flow_id in flow_ids)
                 continue
             pause = max(0.0, min([LONGEST_WAIT, *(at - now for at in self._later.values())]))
+            self._waiting = True
             if not self._changed.is_set():
                 await wait_for_stop(self._changed, pause)
+            self._waiting = False
 
     async def _advance_safely(self, flow_id: str) -> None:
         try:
@@ -121,7 +133,7 @@ class FlowRunner:
         if flow.job.final or flow.job.imported:
             await self._close(flow)
             return
-        if flow.job.run_at is not None and (at := flow.job.run_at.timestamp()) > time.time() and not flow.started:
+        if flow.job.run_at is not None and (at := flow.job.run_at.timestamp()) > clock.time() and not flow.started:
             self._later[flow_id] = at
             return
         if not flow.started:
@@ -155,7 +167,7 @@ class FlowRunner:
         await run_all(self._active.publish(event) for event in events)
 
     async def _time_out_signals(self, flow: FlowState) -> None:
-        now = datetime.now(UTC)
+        now = clock.now()
         for name, ends_at in flow.awaited().items():
             if ends_at is None or name in flow.timing_out:
                 continue
@@ -355,7 +367,7 @@ class FlowRunner:
             return
         if ended <= flow.reported or flow.is_follow_ups:
             return
-        now = time.time()
+        now = clock.time()
         if (at := self._reported.get(job.id, 0.0) + REPORT_EVERY) > now:
             self._later[job.id] = min(at, self._later.get(job.id, at))
             return
@@ -375,7 +387,7 @@ class FlowRunner:
         return outcomes.succeeded(flow.job, result, **self._stamp())
 
     def _stamp(self) -> dict[str, Any]:
-        return {"source": self._active.topology.source, "time": datetime.now(UTC)}
+        return {"source": self._active.topology.source, "time": clock.now()}
 
 
 def _is_flow(job: Job) -> bool:

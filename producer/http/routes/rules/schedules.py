@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from jobtape.process import clock
 from jobtape.producer.http import openapi
 from jobtape.producer.http.access import caller_of
 from jobtape.producer.http.dependencies import RunningProducer, no_query
@@ -251,7 +252,7 @@ async def list_ticks(
 ) -> Response:
     """Those after now, also of a paused schedule."""
     _, schedule = await _existing(request, producer, name)
-    return PydanticJSONResponse({"items": [_tick(schedule, at) for at in islice(schedule.after(datetime.now(UTC)), n)]})
+    return PydanticJSONResponse({"items": [_tick(schedule, at) for at in islice(schedule.after(clock.now()), n)]})
 
 
 @router.delete(
@@ -323,7 +324,7 @@ async def backfill_schedule(name: Name, request: Request, producer: RunningProdu
     """
     _, schedule = await _existing(request, producer, name)
     wanted = _read(BackfillBody, body)
-    now = datetime.now(UTC)
+    now = clock.now()
     until = min(wanted.until or now, now)  # a tick to come is submitted in its time
     found = list(islice(schedule.after(wanted.since - timedelta(microseconds=1)), wanted.limit + 1))
     ticks = [tick for tick in found if tick < until]
@@ -398,7 +399,7 @@ async def _shown(producer: Producer, found: Sequence[tuple[Job, Schedule]]) -> l
 
 def _out(rule: Job, schedule: Schedule, latest: Job | None) -> dict[str, Any]:
     order = schedule.order
-    following = None if schedule.paused else next(schedule.after(datetime.now(UTC)), None)
+    following = None if schedule.paused else next(schedule.after(clock.now()), None)
     return {
         **schedule.model_dump(include=set(_TICKS)),
         "name": schedule.name,
