@@ -188,6 +188,7 @@ async def _forwarding(
 
 
 def by_name(job_types: JobTypes) -> dict[str, JobType]:
+    """Return the job types by name. Raises JobTypeInvalid if two have the same."""
     given = job_types.values() if isinstance(job_types, Mapping) else job_types
     found: dict[str, JobType] = {}
     for job_type in given:

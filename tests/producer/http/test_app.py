@@ -131,7 +131,7 @@ assert threading.active_count() == 1
 def test_two_job_types_with_one_name_are_refused(settings: Settings) -> None:
     twin = jobtape.job("add")(lambda_like)
     with pytest.raises(JobTypeInvalid, match="'add'"):
-        jobtape.app._by_name([add, twin])
+        jobtape.app.by_name([add, twin])
 
 
 def lambda_like(x: int) -> int:
