@@ -8,12 +8,14 @@ from uuid import UUID
 
 from uuid_utils import uuid7
 
-from jobtape import JobType
-from jobtape.producer.service.submission.order_check import order_for
+from jobtape import JobType, Options
+from jobtape.producer.service.submission.order_check import forked_order, order_for
 from jobtape.schemas.events import Submitted, submitted
+from jobtape.schemas.flows.flow import Fork
 from jobtape.schemas.flows.submission import flow_submission
 from jobtape.schemas.job import FINAL, Job
 from jobtape.schemas.submission import Submission, read_submission
+from jobtape.schemas.topology import work_key
 from jobtape.settings import Settings
 from jobtape.view.store import JobQuery, Store
 from tests.consumer.installation import Rig
@@ -31,6 +33,28 @@ def flow_event(rig: Rig, types: Iterable[JobType], nodes: dict[str, Any], **more
 async def put_flow(rig: Rig, types: Iterable[JobType], nodes: dict[str, Any], **more: Any) -> str:
     """Submit a flow and return its id."""
     event = flow_event(rig, types, nodes, **more)
+    await rig.publisher.publish(event)
+    return event.subject
+
+
+async def put_job(rig: Rig, job_type: JobType, types: Iterable[JobType], **payload: Any) -> str:
+    """Submit a job with its declared gates, and return its id."""
+    submission = job_type.submission(Options(), **payload)
+    order = order_for(submission, {each.name: each for each in types}, Settings().limits, datetime.now(UTC))
+    event = submitted(str(uuid7()), order, source=rig.topology.source, time=datetime.now(UTC))
+    await rig.publisher.publish(event, () if order.gates is not None else (work_key(order.queue),))
+    return event.subject
+
+
+async def put_fork(rig: Rig, store: Store, flow_id: str, begin: str, types: Iterable[JobType]) -> str:
+    """Fork the flow from the node ``begin`` on, and return the id of the new one."""
+    flow, as_of = store.job(flow_id), store.committed.reach().head
+    assert flow is not None
+    taken = Counter(job.node for job in store.flows.succeeded_then(flow_id, as_of))
+    so_far = Fork(flow=flow_id, as_of=as_of, taken=taken)
+    known = {each.name: each for each in types}
+    order = forked_order(flow, begin, None, so_far, known, Settings().limits, datetime.now(UTC))
+    event = submitted(str(uuid7()), order, source=rig.topology.source, time=datetime.now(UTC))
     await rig.publisher.publish(event)
     return event.subject
 

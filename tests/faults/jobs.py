@@ -19,16 +19,6 @@ async def nap(seconds: float) -> str:
     return "rested"
 
 
-@job("upto")
-def upto(n: int) -> list[int]:
-    return list(range(n))
-
-
-@job("total")
-def total(parts: list[int | None]) -> int:
-    return sum(part or 0 for part in parts)
-
-
 @job("gather")
 def gather(results: list[int]) -> int:
     return sum(results)
@@ -37,6 +27,22 @@ def gather(results: list[int]) -> int:
 @job("split")
 async def split(n: int, ctx: Context) -> Any:
     return ctx.then(gather, [step(add, each, each) for each in range(n)])
+
+
+broken: Path | None = None
+"""The file with the names for which ``model.step`` fails, one a line. ``tests.faults.part`` sets it."""
+
+
+@job("model.step")
+def model_step(name: str, parts: Any = None) -> str:
+    if broken is not None and name in broken.read_text().splitlines():
+        raise ValueError(name)
+    return name
+
+
+@job("model.items")
+def model_items(items: list[dict[str, str]]) -> list[dict[str, str]]:
+    return items
 
 
 @job("refuse")

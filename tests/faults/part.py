@@ -4,9 +4,11 @@ import asyncio
 import json
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from jobtape.broker import link
+from jobtape.consumer.projector.dispatch.flows import runner
 from jobtape.consumer.projector.projector import Projector
 from jobtape.consumer.worker.worker import Worker
 from jobtape.producer.service.submission.order_check import recorder
@@ -16,8 +18,8 @@ from jobtape.view.store import Store
 from tests.faults import jobs, poison_jobs
 
 JOB_TYPES = (
-    *(jobs.add, jobs.nap, jobs.upto, jobs.total, jobs.refuse, jobs.index),
-    *(jobs.split, jobs.gather),
+    *(jobs.add, jobs.nap, jobs.refuse, jobs.index),
+    *(jobs.split, jobs.gather, jobs.model_step, jobs.model_items),
     *(poison_jobs.poison, poison_jobs.apoison, poison_jobs.good, poison_jobs.agood),
 )
 
@@ -52,4 +54,6 @@ async def run(spec: dict[str, Any]) -> None:
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
     link.HEARTBEAT = given["heartbeat"]
+    runner.PAGE = given.get("page", runner.PAGE)  # type: ignore[misc]
+    jobs.broken = Path(given["broken"]) if "broken" in given else None
     asyncio.run(run(given))

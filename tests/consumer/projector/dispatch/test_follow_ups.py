@@ -6,20 +6,17 @@ from functools import partial
 from typing import Any, Final
 
 import pytest
-from uuid_utils import uuid7
 
-from jobtape import Context, Flow, JobType, Options, Signal, Unique, job, step
-from jobtape.producer.service.submission.order_check import order_for
-from jobtape.schemas.events import Submitted, submitted
+from jobtape import Context, Flow, Signal, Unique, job, step
+from jobtape.schemas.events import Submitted
 from jobtape.schemas.interventions import cancelled, redriven, signalled
 from jobtape.schemas.job import Job, JobState
-from jobtape.schemas.topology import CANCEL_KEY, work_key
-from jobtape.settings import Settings
+from jobtape.schemas.topology import CANCEL_KEY
 from jobtape.view.store import Store
 from tests.checker import Checker
 from tests.consumer.installation import Rig
 from tests.consumer.rebuild_helpers import rebuilt
-from tests.flows import flow_ended, jobs_of
+from tests.flows import flow_ended, jobs_of, put_job
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -117,13 +114,7 @@ def _fresh() -> None:
     _broken.clear()
 
 
-async def put(rig: Rig, job_type: JobType, **payload: Any) -> str:
-    """Submit a job and return its id."""
-    submission = job_type.submission(Options(), **payload)
-    order = order_for(submission, {each.name: each for each in TYPES}, Settings().limits, datetime.now(UTC))
-    event = submitted(str(uuid7()), order, source=rig.topology.source, time=datetime.now(UTC))
-    await rig.publisher.publish(event, () if order.gates is not None else (work_key(order.queue),))
-    return event.subject
+put = partial(put_job, types=TYPES)
 
 
 def stamp(rig: Rig) -> dict[str, Any]:
