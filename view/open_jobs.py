@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, get_args
 
-from sqlalchemy import bindparam, func, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, bindparam, func, or_, select, text, tuple_
 
 from jobtape.schemas import plainjson
 from jobtape.schemas.events import Dropped
@@ -200,6 +200,24 @@ class OpenJobs(StorePart):
         """Return the runs of the jobs that have slots. Those that have ended keep their ordering key."""
         with self.database.reading() as connection:
             return [_gated_run(row) for row in connection.execute(_GATED_RUNS.where(_HAS_SLOTS))]
+
+    def awaiting_follow_ups(self) -> list[GatedRun]:
+        """Return the runs of the jobs that wait for their follow-ups and keep slots meanwhile."""
+        statement = _GATED_RUNS.where(_HAS_SLOTS, _job.state == JobState.HELD.value)
+        with self.database.reading() as connection:
+            return [_gated_run(row) for row in connection.execute(statement)]
+
+    def held_below_others(self, groups: Collection[str], with_unique_keys: bool) -> list[GatedRun]:
+        """Return the runs of held jobs of flows, and of held follow-ups, in these groups of gates.
+
+        ``with_unique_keys``: also those that have one, in any group.
+        """
+        wanted: list[ColumnElement[bool]] = [_job.gate_group.in_(groups)]
+        if with_unique_keys:
+            wanted.append(_job.gates.contains('"unique":{', autoescape=True))
+        statement = _GATED_RUNS.where(_HELD, ~_job.has_slots, _job.flow.is_not(None), or_(*wanted))
+        with self.database.reading() as connection:
+            return [_gated_run(row) for row in connection.execute(statement)]
 
     def held_with_keys(self) -> list[GatedRun]:
         """Return the runs of held jobs that have a unique key or a debounce key."""

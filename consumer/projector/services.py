@@ -14,6 +14,7 @@ from jobtape.broker.publisher import Publisher
 from jobtape.broker.tasks import translate_cancellation
 from jobtape.consumer.projector.active_projector import ActiveProjector, NotActive
 from jobtape.consumer.projector.commit_notifier import CommitNotifier
+from jobtape.consumer.projector.dispatch.flows.deadlocks import Deadlocks
 from jobtape.consumer.projector.dispatch.flows.runner import FlowRunner
 from jobtape.consumer.projector.dispatch.job_placer import JobPlacer
 from jobtape.consumer.projector.dispatch.scheduler import Scheduler
@@ -80,6 +81,7 @@ class ProjectorServices:
             RuleRepeater(self._active),
             self._scheduler,
             self._flows,
+            Deadlocks(self._active),
             self._webhooks,
             WorkerRegistry(self._active),
         )

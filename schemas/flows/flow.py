@@ -137,6 +137,13 @@ def follow_up_id(job_id: str, run: int, node: str) -> str:
     return _id_of(job_id, f"{run}/{node}", None, version=7)
 
 
+def waits_for(above: Job, job: Job) -> bool:
+    """Return whether the flow or job ``above`` ends only after ``job``: not if its handler has spawned that."""
+    if above.follow_ups is None:
+        return above.gates is not None and above.gates.flow
+    return job.id == follow_up_id(above.id, above.run, job.node or "")
+
+
 def spawned_id(job_id: str, run: int, key: str) -> str:
     """Return the id of a job that a handler spawns: a UUIDv8 with the time of the handler's job.
 

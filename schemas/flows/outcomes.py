@@ -111,6 +111,14 @@ def unresolved(
     )
 
 
+def deadlocked(job: Job, message: str, *, source: str, time: datetime) -> Failed:
+    """Return the event that fails a held job that can never begin."""
+    error = ErrorInfo(type="Deadlock", message=message)
+    data = FailedData(job_type=job.type, run=job.run, attempt=job.attempt_due, error=error, reason="payload_invalid")
+    event_id = ids.attempt_event_id(job.id, job.run, job.attempt_due, Failed.name, FLOW_EXECUTION)
+    return Failed(id=event_id, source=source, subject=job.id, time=time, correlationid=job.correlation_id, data=data)
+
+
 def taken(flow: Job, job_id: str, of: Job, *, source: str, time: datetime) -> Succeeded:
     """Return the event that a node's job has succeeded with the result of the job ``of`` of the flow that was forked.
 

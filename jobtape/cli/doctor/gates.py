@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from jobtape.cli.doctor.findings import Findings
+from jobtape.schemas.gates import Gate
 from jobtape.schemas.job import JobState
 from jobtape.schemas.keyed_runs import GatedRun
 from jobtape.schemas.rules.rules import RulesInForce
@@ -54,7 +55,7 @@ def _reason(job: HeldJob, placed: list[GatedRun], rules: RulesInForce, now: date
         when = job.run_at.isoformat(timespec="seconds")
         return f"it is due at {when}, and later jobs wait for it", f"`jobtape cancel {job.id}` lets them go on"
     wanted = {*job.gates.slots()}
-    holders = [each for each in placed if wanted & {*each.gates.slots(ended=each.state is JobState.FAILED)}]
+    holders = [each for each in placed if wanted & {*_slots_of(each)}]
     if not holders:
         return (
             "no job keeps it from that",
@@ -70,3 +71,7 @@ def _reason(job: HeldJob, placed: list[GatedRun], rules: RulesInForce, now: date
         f"the job {first} ({holders[0].state}){more} has it",
         f"see `jobtape show {first}`; `jobtape cancel {first}` frees it, and `jobtape limit` changes a limit at once",
     )
+
+
+def _slots_of(run: GatedRun) -> tuple[Gate, ...]:
+    return run.gates.slots(ended=run.state is JobState.FAILED, awaits_follow_ups=run.awaits_follow_ups)

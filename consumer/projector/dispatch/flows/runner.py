@@ -25,7 +25,7 @@ from jobtape.process import clock
 from jobtape.schemas import ids
 from jobtape.schemas.events import Failed, Reason, Succeeded, submitted
 from jobtape.schemas.flows import outcomes
-from jobtape.schemas.flows.flow import FLOW, Fork, RecordedNode, child_id, child_order, follow_up_id
+from jobtape.schemas.flows.flow import FLOW, Fork, RecordedNode, child_id, child_order, follow_up_id, waits_for
 from jobtape.schemas.flows.graph import Decision
 from jobtape.schemas.flows.state import Expansion, FlowJob, FlowState
 from jobtape.schemas.gates import Gate, Gates
@@ -265,7 +265,7 @@ class FlowRunner:
                 # Mostly it is in memory. Its payload may be large.
                 known = self._flows.get(job.flow)
                 above = known.job if known is not None else await self._active.call(self._active.store.job, job.flow)
-            job = above if above is not None and _waits_for(above, job) else None
+            job = above if above is not None and waits_for(above, job) else None
         return frozenset(kept)
 
     async def _expand(self, flow: FlowState, name: str, node: RecordedNode) -> Expansion:
@@ -415,10 +415,3 @@ def _began_before_end(job: FlowJob, flow: Job) -> bool:
     """Return whether a job of a cancelled flow began before that. One that was redriven later goes on."""
     assert flow.state in FINAL
     return job.run == 1 or job.run_at is None or flow.finished_at is None or job.run_at <= flow.finished_at
-
-
-def _waits_for(above: Job, job: Job) -> bool:
-    """Return whether the flow or job ``above`` ends only after ``job``: not if its handler has spawned that."""
-    if above.follow_ups is None:
-        return above.gates is not None and above.gates.flow
-    return job.id == follow_up_id(above.id, above.run, job.node or "")
