@@ -72,6 +72,12 @@ Reasons = Annotated[
         help="Only jobs that failed, wait or were cancelled for this reason: error, timeout, paused, duplicate, …",
     ),
 ]
+OfFlow = Annotated[
+    str | None, typer.Option("--flow", metavar="ID", help="Only jobs of this flow, and follow-ups of this job.")
+]
+OfNode = Annotated[
+    str | None, typer.Option("--node", metavar="NAME", help="Only jobs of the node with this name; see --flow.")
+]
 Failures = Annotated[
     Several, typer.Option("--failure", metavar="ID", help="Only jobs with this failure of `jobtape failures`.")
 ]

@@ -31,8 +31,9 @@ class EventFilters(TypedDict, total=False):
 class JobFilters(TypedDict, total=False):
     """Filters of job lists. A job must match all filters; one value of several given for a filter is enough.
 
-    All labels must match. Times need a UTC offset. ``error``: part of the error's type or message. ``payload`` and
-    ``result``: values by their paths, such as ``{"customer.id": 42}``.
+    All labels must match. Times need a UTC offset. ``error``: part of the error's type or message. ``flow``: the id of
+    a flow, or of a job with follow-ups; ``node``: the name of one of its nodes. ``payload`` and ``result``: values by
+    their paths, such as ``{"customer.id": 42}``.
     """
 
     types: Types
@@ -44,6 +45,8 @@ class JobFilters(TypedDict, total=False):
     since: datetime
     until: datetime
     error: str
+    flow: str
+    node: str
     payload: Mapping[str, Any]
     result: Mapping[str, Any]
 

@@ -93,6 +93,8 @@ def test_flow_is_submitted_and_its_nodes_are_listed(running: Installation) -> No
     ]
     skipped = json.loads(running.run("flows", "nodes", flow_id, "--state", "skipped", "--json").stdout)
     assert [node["name"] for node in skipped["items"]] == ["never"]
+    of_node = running.run("list", "--flow", flow_id, "--node", "two", "--state", "succeeded", "--json").stdout
+    assert [job["node"] for job in json.loads(of_node)["items"]] == ["two"]
 
 
 def test_submit_wait_of_failed_job_prints_error(running: Installation) -> None:

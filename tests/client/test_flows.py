@@ -1,6 +1,7 @@
 """Flows by both clients, and what ``Flow`` makes."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from jobtape.client import Conflict, Invalid
 from jobtape.schemas.flows.graph import NodeState
 from tests.broker.proxy import Proxy
 from tests.client.jobs import add, boom, period, steps
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -125,6 +127,13 @@ async def test_flow_is_submitted_shown_and_cancelled(client: Client) -> None:
     assert later.name == "later"
     forked = await client.fork(handle, "add", {"x": 5}, idempotency_key="fork-1")
     assert forked.id == (await client.fork(handle, "add", {"x": 5}, idempotency_key="fork-1")).id != handle.id
+
+    async def listed(node: str) -> list[str | None]:
+        return [job.node async for job in client.list(flow=handle.id, node=node)]
+
+    handle = await client.submit_flow(flow)
+    assert await eventually(partial(listed, "add"), what="the job of the first node") == ["add"]
+    assert await listed("later") == []
     with pytest.raises(Invalid, match="none"):
         await client.fork(handle, "none")
     with pytest.raises(Conflict, match="no flow"):
