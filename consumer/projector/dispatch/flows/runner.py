@@ -181,12 +181,18 @@ class FlowRunner:
     async def _load(self, flow_id: str) -> FlowState | None:
         """Read a flow from the view; None if there is none, or if nothing follows from it any more."""
         self._loading[flow_id] = []
+        jobs: list[FlowJob] = []
         try:
-            jobs = await self._active.call(self._active.store.flows.jobs, flow_id)
-            job = await self._active.call(self._active.store.job, flow_id)
+            found = await self._active.call(self._active.store.job, flow_id)
+            # Of another job they are those that its handler has spawned, which may be many.
+            has_nodes = found is not None and (_is_flow(found) or found.run > 1)
+            if has_nodes:
+                jobs = await self._active.call(self._active.store.flows.jobs, flow_id)
         finally:
             missed = self._loading.pop(flow_id)
-        job = next((each for each in reversed(missed) if each.id == flow_id), job)
+        job = next((each for each in reversed(missed) if each.id == flow_id), found)
+        if not has_nodes and job is not None and (_is_flow(job) or job.run > 1):
+            return await self._load(flow_id)  # it has become one meanwhile
         if job is None or job.submitted_at is None or not _is_flow(job):
             if job is not None:
                 await self._cancel_earlier(job, jobs)
