@@ -74,7 +74,7 @@ class Call:
         Raises PayloadMisfit, and what users' validators raise.
         """
         try:
-            arguments = self.job_type.arguments(self.payload, self.payload_version)
+            arguments = self.job_type.arguments(self.payload, self.payload_version, self.context.flow)
         except PayloadInvalid as error:
             raise PayloadMisfit(str(error)) from error
         name = self.job_type.context_parameter

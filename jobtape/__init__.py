@@ -32,6 +32,7 @@ from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.job_types.batches import Batch
 from jobtape.schemas.job_types.declared_gates import Concurrency, Debounce, Rate, Unique
 from jobtape.schemas.job_types.schedules import Cron, Every
+from jobtape.schemas.results import Results
 from jobtape.schemas.retry import Crashed, Fail, Retry, RetryPolicy
 from jobtape.schemas.submission import Options
 
@@ -73,6 +74,7 @@ __all__ = [
     "QueueFull",
     "Rate",
     "ResultInvalid",
+    "Results",
     "Retry",
     "RetryPolicy",
     "Signal",

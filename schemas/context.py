@@ -39,6 +39,8 @@ class Context:
     store that refuses writes with a lower number than it has seen keeps what a later job wrote.
     """
 
+    flow: str | None = None
+    """The flow or job of which this job is a node or a follow-up, or that spawned it."""
     depth: int = 0
     """How many jobs and flows are above this one: those of which it is a follow-up or a node, or that spawned it."""
 

@@ -1,7 +1,8 @@
 """Reads of flows: which ones have something to decide, and the jobs of their nodes."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from itertools import accumulate
+from typing import Any, Final
 
 from sqlalchemy import func, select, text
 
@@ -18,6 +19,8 @@ from jobtape.view.jobs import some
 from jobtape.view.past import PastView
 from jobtape.view.sql.database import StorePart
 
+RESULTS_BYTES: Final = 4 * 2**20
+"""Bytes of JSON that a page of results has, except if a single one is larger."""
 _OPEN = text(tables.OPEN)
 _HELD = text(tables.HELD)
 _job = tables.jobs.c
@@ -58,6 +61,18 @@ class Flows(StorePart):
             (item, JobState(state), None if result is None else plainjson.loads(result.encode()))
             for item, state, result in rows
         ]
+
+    def page_of_results(self, job_ids: Sequence[str], cursor: int) -> list[Job | None]:
+        """Return the first of the jobs as they were at ``cursor``, None for one that is not kept: as many as have at
+        most ``RESULTS_BYTES`` of results together, and at least one.
+        """
+        with self.database.reading() as connection:
+            statement = select(_job.id, func.length(_job.result)).where(_job.id.in_(job_ids))
+            sizes = {row[0]: row[1] or 0 for row in connection.execute(statement)}
+        together = accumulate(sizes.get(job_id, 0) for job_id in job_ids)
+        number = max(1, sum(size <= RESULTS_BYTES for size in together))
+        jobs = self.jobs_then(job_ids[:number], cursor)
+        return [jobs.get(job_id) for job_id in job_ids[:number]]
 
     def succeeded_then(self, flow: str, cursor: int, node: str | None = None) -> list[FlowJob]:
         """Return the jobs of a flow, or of one node, that had succeeded at ``cursor``."""

@@ -148,6 +148,7 @@ def _call_handler(job_type: JobTypeSpec, job: Job) -> Outcome:
         log=logging.getLogger("jobtape.job"),
         report=lambda progress: None,
         shadow=True,
+        flow=job.flow,
     )
     call = Call(job_type, job.payload or {}, job.payload_version, context, MAX_RESULT)
     if not job_type.is_async:

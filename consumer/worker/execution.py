@@ -205,6 +205,7 @@ class Execution:
             correlation_id=self.event.correlationid,
             fence=self.event.data.fence if isinstance(self.event, Placed) else None,
             event_id=self.event.id,
+            flow=None if self.order.flow is None else self.order.flow.id,
             depth=0 if self.order.flow is None else self.order.flow.depth,
             traceparent=self._traceparent,
         )

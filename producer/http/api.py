@@ -17,7 +17,7 @@ from jobtape.producer.http.direct_routes import DirectRoutes
 from jobtape.producer.http.middleware import HeadAsGet, HideTracebacks, TraceContext
 from jobtape.producer.http.problems import ProblemDetails
 from jobtape.producer.http.routes.events import events, replays, subscriptions, webhooks
-from jobtape.producer.http.routes.jobs import bulk, flows, jobs, signals, submit
+from jobtape.producer.http.routes.jobs import bulk, flows, jobs, results, signals, submit
 from jobtape.producer.http.routes.operations import dashboard as dashboard_routes
 from jobtape.producer.http.routes.operations import dead_letters, health, keys, statistics, workers
 from jobtape.producer.http.routes.rules import rules, schedules
@@ -75,7 +75,7 @@ EXPOSED_HEADERS: Final = (
 """Response headers that such pages may read, also those that a proxy may add."""
 
 MODULES: Final = (
-    *(submit, jobs, signals, events, flows, bulk, replays),
+    *(submit, jobs, signals, events, flows, results, bulk, replays),
     *(rules, schedules, dead_letters, workers, subscriptions, webhooks, keys, statistics, health),
 )
 """The routes that need a key, if the API requires one."""

@@ -31,7 +31,8 @@ INPUT_FIELD: Final = "input"
 class RecordedNode(BaseModel):
     """A node. The payload of ``order`` may have references. ``after``: also the nodes that it refers to. ``map``: a
     reference to a list, for each item of which the node has a job; at most ``limit`` of them are open at once.
-    ``ordering_key`` and ``declared_gates``: what the gates of its jobs follow from.
+    ``ordering_key`` and ``declared_gates``: what the gates of its jobs follow from. ``by_reference``: the fields of the
+    payload that are annotated ``Results``.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,6 +44,7 @@ class RecordedNode(BaseModel):
     limit: int | None = Field(default=None, ge=1)
     ordering_key: str | None = None
     declared_gates: dict[str, Any] | None = None
+    by_reference: tuple[str, ...] = ()
 
     @property
     def items(self) -> Reference | None:

@@ -156,6 +156,7 @@ class _Recorder:
             limit=node.limit,
             ordering_key=node.ordering_key,
             declared_gates=None if job_type is None else job_type.declared_gates.plain(),
+            by_reference=() if job_type is None else tuple(job_type.results_parameters),
         )
 
     def _references(self) -> list[Reference]:

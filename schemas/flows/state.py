@@ -156,6 +156,14 @@ class FlowState:
         """Return the number of the node's jobs by state."""
         return Counter(job.state for job in self._jobs[node].values())
 
+    def number_of_items(self, node: str) -> int:
+        """Return how many items of a mapped node have a job."""
+        return sum(item is not None for item in self._jobs[node])
+
+    def last_cursor(self, node: str) -> int:
+        """Return the cursor of the last event of the node's jobs; 0 without jobs."""
+        return max((job.cursor for job in self._jobs[node].values()), default=0)
+
     def open_jobs(self, node: str) -> int:
         """Return how many jobs of the node have not ended."""
         return self._parts[node]["open"]

@@ -23,8 +23,9 @@ from jobtape.schemas.job_types.declared_gates import Concurrency, Debounce, Decl
 from jobtape.schemas.job_types.payload_versions import PayloadUpcaster, PayloadVersions
 from jobtape.schemas.job_types.schedules import Times, declared_schedules
 from jobtape.schemas.job_types.signature import Signature, handler_of, where_of
-from jobtape.schemas.job_types.values import NotStorable, PayloadValues, ResultValues
+from jobtape.schemas.job_types.values import NotStorable, PageValues, PayloadValues, ResultValues
 from jobtape.schemas.lanes import LANES, Lane
+from jobtape.schemas.results import Results, reference_in
 from jobtape.schemas.retry import RetryPolicy
 
 R = TypeVar("R")
@@ -116,6 +117,7 @@ class JobTypeSpec:
         self.context_parameter = signature.context_parameter
         self.payload_model = signature.model
         self._model_parameter = signature.model_parameter
+        self.results_parameters = {name: PageValues(hint, name) for name, hint in signature.results.items()}
         self._payloads, self._results = self._values(signature, where)
         self.declared_gates = DeclaredGates(
             name, ordering_key, on_failure, tuple(limits), unique, debounce, take_turns, rule
@@ -136,16 +138,38 @@ class JobTypeSpec:
         """The version of the payload that the handler takes."""
         return self._versions.newest
 
-    def arguments(self, payload: dict[str, Any], version: int | None = None) -> dict[str, Any]:
+    def arguments(self, payload: dict[str, Any], version: int | None = None, flow: str | None = None) -> dict[str, Any]:
         """Return the handler's keyword arguments for a payload of ``version`` (default: the newest), which is not
-        changed. Raises PayloadInvalid with every fault.
+        changed. ``flow``: the id of the flow or job of which the job is a node. Raises PayloadInvalid with every fault.
         """
         if version is not None:
             payload = self._versions.upcast(payload, version)
+        referred = self._referred(payload, flow) if self.results_parameters else {}
+        if referred:
+            payload = {**payload, **{name: [] for name in referred}}
         model = self._read(payload, self._payloads.read)
         if self._model_parameter is not None:
             return {self._model_parameter: model}
-        return {name: getattr(model, name) for name in type(model).model_fields}
+        found = {name: getattr(model, name) for name in type(model).model_fields}
+        for name in self.results_parameters:
+            found[name] = referred[name] if name in referred else Results(found[name])
+        return found
+
+    def _referred(self, payload: dict[str, Any], flow: str | None) -> dict[str, Results[Any]]:
+        """Return the results that the payload has by reference, by the names of their parameters."""
+        found: dict[str, Results[Any]] = {}
+        for name, values in self.results_parameters.items():
+            try:
+                reference = reference_in(payload.get(name), flow)
+            except ValueError as error:
+                raise PayloadInvalid(f"{name}: {error}", [{"loc": (name,), "msg": str(error)}]) from None
+            if reference is None:
+                continue
+            if flow is None:
+                message = "only a job of a flow, or a follow-up, gets results by reference: give it a list"
+                raise PayloadInvalid(f"{name}: {message}", [{"loc": (name,), "msg": message}])
+            found[name] = Results.referred(reference, values.read)
+        return found
 
     def accept(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Return the payload to record for one that was sent. Values that default factories or users' validators

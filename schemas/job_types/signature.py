@@ -16,6 +16,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import JobTypeInvalid
+from jobtape.schemas.results import Results
 
 
 class Signature:
@@ -30,6 +31,8 @@ class Signature:
         self._hints = hints_of(function, where)
         self.context_parameter: str | None = None
         self.model_parameter: str | None = None
+        self.results: dict[str, Any] = {}
+        """The parameters annotated ``Results``, with the types of the lists in the payload."""
         self.model = self._payload_model(function, name)
         self.returns: Any = self._hints.get("return", Any)
 
@@ -45,6 +48,15 @@ class Signature:
                     )
                 self.context_parameter = parameter.name
                 continue
+            if hint is Results:
+                raise JobTypeInvalid(f"{self._where}: {parameter.name!r}: say what results, such as Results[int]")
+            if get_origin(hint) is Results:
+                if parameter.default is not parameter.empty:
+                    raise JobTypeInvalid(
+                        f"{self._where}: {parameter.name!r} is annotated Results, which has no default: remove it"
+                    )
+                hint = list[get_args(hint)[0]]  # type: ignore[misc]  # a type that is known only now
+                self.results[parameter.name] = hint
             fields[parameter.name] = (hint, ... if parameter.default is parameter.empty else parameter.default)
         if len(fields) == 1:
             ((only, (hint, default)),) = fields.items()

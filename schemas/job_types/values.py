@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, from_json
 
 from jobtape.schemas import plainjson
-from jobtape.schemas.errors import faults_of, first_fault
+from jobtape.schemas.errors import PayloadInvalid, faults_of, first_fault
 from jobtape.schemas.job_types import wire_schemas
 from jobtape.schemas.job_types.difference import difference
 from jobtape.schemas.job_types.wire_schemas import ResultNotes
@@ -69,6 +69,23 @@ class PayloadValues:
             if self._makes_values or difference(model, self.read(payload)) is not None:
                 raise
             return payload
+
+
+class PageValues:
+    """Reads pages of the list ``annotation``, whose items the parameter ``name`` gets."""
+
+    def __init__(self, annotation: Any, name: str) -> None:
+        self._name = name
+        self._validator = wire_schemas.validator(wire_schemas.payload_schema(wire_schemas.root_of(annotation)))
+
+    def read(self, page: list[Any]) -> list[Any]:
+        """Return the items of a page, converted from JSON as those of a payload. Raises PayloadInvalid."""
+        try:
+            found: list[Any] = self._validator.validate_json(plainjson.dumps(page))
+        except ValidationError as error:
+            faults = faults_of(error)
+            raise PayloadInvalid(f"a result for {self._name} does not fit: {first_fault(faults)}", faults) from None
+        return found
 
 
 class ResultValues:

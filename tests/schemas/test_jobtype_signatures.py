@@ -1,6 +1,8 @@
 """Which functions can be job types, and how their signatures are read."""
 
+import asyncio
 import functools
+import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -8,8 +10,9 @@ import pytest
 from pydantic import BaseModel, RootModel
 
 from jobtape.schemas.context import Context
-from jobtape.schemas.errors import JobTypeInvalid
+from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid
 from jobtape.schemas.job_types.job_type import DEFAULT_QUEUE, DEFAULT_TIMEOUT, JobTypeSpec
+from jobtape.schemas.results import Results
 
 
 class Mail(BaseModel):
@@ -121,3 +124,43 @@ def test_invalid_queue_is_refused(queue: str) -> None:
 def test_invalid_timeout_is_refused(timeout: float) -> None:
     with pytest.raises(JobTypeInvalid, match="timeout"):
         JobTypeSpec(fields, "add", timeout=timeout)
+
+
+def collect(parts: Results[int]) -> int:
+    return sum(parts)
+
+
+def test_results_are_a_list_in_the_payload_and_come_as_results() -> None:
+    spec = JobTypeSpec(collect, "collect")
+    assert spec.json_schema()["payload"]["properties"]["parts"]["type"] == "array"
+    assert spec.payload(parts=[1, 2]) == {"parts": [1, 2]}
+    got = spec.arguments({"parts": [1, 2]})["parts"]
+    assert isinstance(got, Results) and (list(got), len(got)) == ([1, 2], 2)
+
+
+@pytest.mark.parametrize("value", [{"$results": {"nodes": [["a", ""]], "as_of": 1, "count": 1}}, {"$results": 1}])
+def test_reference_to_results_is_only_for_jobs_of_flows(value: Any) -> None:
+    spec = JobTypeSpec(collect, "collect")
+    for refuse in (spec.accept, spec.arguments):
+        with pytest.raises(PayloadInvalid):
+            refuse({"parts": value})
+
+
+def test_results_by_reference_are_not_read_on_an_event_loop_that_they_would_block() -> None:
+    async def handler() -> int:
+        reference = {"$results": {"nodes": [["a", ""]], "as_of": 1, "count": 1}}
+        return collect(JobTypeSpec(collect, "collect").arguments({"parts": reference}, flow="f")["parts"])
+
+    with pytest.raises(TypeError, match="use `async for` here"):
+        asyncio.run(handler())
+
+
+@pytest.mark.parametrize(("hint", "default"), [(Results, inspect.Parameter.empty), (Results[int], ())])
+def test_results_without_a_type_or_with_a_default_are_refused(hint: Any, default: Any) -> None:
+    def handler(parts: Any) -> None: ...
+
+    handler.__annotations__["parts"] = hint
+    if default != inspect.Parameter.empty:
+        handler.__defaults__ = (default,)
+    with pytest.raises(JobTypeInvalid, match="'parts'"):
+        JobTypeSpec(handler, "collect")

@@ -34,6 +34,7 @@ _CONTEXT: Final = (
     "correlation_id",
     "event_id",
     "fence",
+    "flow",
     "depth",
     "traceparent",
 )

@@ -1,21 +1,31 @@
 """Makes the payloads of nodes' jobs: puts the results of earlier nodes in the place of the references."""
 
-from collections.abc import Collection
-from typing import Any, Final
+from collections.abc import Callable, Collection
+from typing import Any, Final, NamedTuple
 
 from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import PayloadInvalid
+from jobtape.schemas.flows.by_reference import referable, referring
 from jobtape.schemas.flows.flow import FLOW, MAX_ITEMS, RecordedNode
 from jobtape.schemas.flows.follow_ups import CONTINUATION
-from jobtape.schemas.flows.references import NotFound, Reference
+from jobtape.schemas.flows.references import NotFound, Reference, resolved
 from jobtape.schemas.flows.state import FlowState
 from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.job_types.declared_gates import DeclaredGates
 from jobtape.view.flows import result_of
 
-_TOO_LARGE: Final = "the results of the node {} have {} bytes, a payload may have {} (JOBTAPE_MAX_PAYLOAD)"
+_TOO_LARGE: Final = (
+    "the results of the node {} have {} bytes, a payload may have {} (JOBTAPE_MAX_PAYLOAD): annotate the parameter "
+    "with Results[...], which gets them by reference"
+)
+
+
+class _Large(NamedTuple):
+    """Stands for results that are not read, because they do not fit into a payload."""
+
+    size: int
 
 
 class PayloadFault(Exception):
@@ -47,11 +57,24 @@ class Payloads:
         return items
 
     async def results(self, flow: FlowState, node: RecordedNode) -> dict[str, Any]:
-        """Return the results of all nodes that the payload refers to. Raises PayloadFault and ViewUnavailable."""
+        """Return the results of all nodes that the payload refers to, without those that are handed on by reference
+        because they do not fit. Raises PayloadFault and ViewUnavailable.
+        """
         found: dict[str, Any] = {}
+        fields = referable(flow.recorded, node)
+        inline = {each.node for at, each in node.references() if at[0] not in fields}
+        room = self._most
         for _, reference in node.references():
-            if reference.node is not None and reference.node not in found:
-                found[reference.node] = await self._result(flow, reference.node)
+            name = reference.node
+            if name is None or name in found:
+                continue
+            if name in inline:
+                found[name] = await self._result(flow, name)
+                continue
+            result = await self._result(flow, name, room)
+            size = len(plainjson.dumps(result)) if not isinstance(result, _Large) else room + 1
+            found[name] = _Large(size) if size > room else result
+            room -= min(size, room)
         return found
 
     def make(
@@ -66,11 +89,13 @@ class Payloads:
             # Nothing is to be found in a node that has no result.
             return None if value is None else reference.value_in(value)
 
-        payload = node.order.payload
-        try:
-            payload = item if node.map is not None and not payload else node.payload(look_up)
-        except NotFound as fault:
-            raise PayloadFault(str(fault)) from None
+        fields = referable(flow.recorded, node)
+        large = {
+            name for name, of in fields.items() if any(isinstance(results[each.node or ""], _Large) for each in of)
+        }
+        payload = self._payload(flow, node, look_up, item, {name: fields[name] for name in large})
+        if len(large) < len(fields) and len(plainjson.dumps(payload)) > self._most:
+            payload = self._payload(flow, node, look_up, item, fields)
         if not isinstance(payload, dict):
             raise PayloadFault("an item that is no JSON object is no payload: give the node a payload with $item in it")
         if (reason := plainjson.fault(payload)) is not None:
@@ -78,6 +103,25 @@ class Payloads:
         if (size := len(plainjson.dumps(payload))) > self._most:
             raise PayloadFault(f"the payload has {size} bytes, {self._most} are allowed (JOBTAPE_MAX_PAYLOAD)")
         return payload, self.gates(flow, node, payload)
+
+    @staticmethod
+    def _payload(
+        flow: FlowState,
+        node: RecordedNode,
+        look_up: Callable[[Reference], Any],
+        item: Any,
+        by_reference: dict[str, list[Reference]],
+    ) -> Any:
+        """Return the payload with the results in it, except those of the fields ``by_reference``."""
+        try:
+            if node.map is not None and not node.order.payload:
+                return item
+            if not by_reference:
+                return node.payload(look_up)
+            inline = {name: value for name, value in node.order.payload.items() if name not in by_reference}
+            return resolved(inline, look_up) | {name: referring(flow, of) for name, of in by_reference.items()}
+        except NotFound as fault:
+            raise PayloadFault(str(fault)) from None
 
     def gates(self, flow: FlowState, node: RecordedNode, payload: dict[str, Any]) -> Gates:
         """Return the gates of a node's job; ``flow.kept_gates`` has to be known. Raises PayloadFault."""
@@ -162,9 +206,9 @@ class Payloads:
                     found[name] = jobs[job.id].result
         return found
 
-    async def _result(self, flow: FlowState, name: str) -> Any:
+    async def _result(self, flow: FlowState, name: str, room: int | None = None) -> Any:
         """Return the result of a node, None if it has not succeeded; of a mapped one the list of its results, None if
-        it had no items to map.
+        it had no items to map. ``room``: bytes that it may have; if it has more, return _Large.
         """
         if name in flow.recorded.signals:
             return (flow.job.signals or {}).get(name, {}).get("payload")
@@ -174,9 +218,11 @@ class Payloads:
             return next((job.result for job in jobs.values() if job.state is JobState.SUCCEEDED), None)
         # A single result may be larger than a payload: mostly only a part of it is needed.
         mapped = flow.recorded.nodes[name].map is not None
-        most = self._most if mapped else 2**62
+        most = (self._most if mapped else 2**62) if room is None else room
         found = await self._active.call(self._active.store.flows.results, flow.job.id, name, most)
         if isinstance(found, int):
+            if room is not None:
+                return _Large(found)
             raise PayloadFault(_TOO_LARGE.format(name, found, self._most))
         if mapped and name not in flow.items:
             return None
