@@ -1,6 +1,6 @@
 """Who may do what: scopes of API keys, and the job types that a key is limited to."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -12,6 +12,7 @@ from jobtape.schemas.flows.flow import FLOW
 from jobtape.schemas.job import Job
 from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX
 from jobtape.schemas.messages.replay_request import REPLAY
+from jobtape.schemas.submission import NextStep
 
 _BY_FILTER: Final = {REDRIVE: "type", CANCEL: "type", REPLAY: "types"}
 """The built-in jobs that act on jobs of a filter, with the field of the payload that has the job types."""
@@ -85,12 +86,14 @@ class Caller:
         wanted = (payload or {}).get(_BY_FILTER.get(job_type, ""))
         return isinstance(wanted, list) and self.sees_types(wanted)
 
-    def check_submission(self, job_type: str, payload: Mapping[str, Any]) -> None:
-        """Raise Forbidden unless the caller may submit a job of this type with this unchecked payload.
+    def check_submission(self, job_type: str, payload: Mapping[str, Any], then: Sequence[NextStep] = ()) -> None:
+        """Raise Forbidden unless the caller may submit a job of this type with this unchecked payload, and what runs
+        ``then``.
 
         A built-in job other than a flow acts on other jobs, so it needs the scope ``manage`` and all job types.
         """
-        for each in _types_of(job_type, payload, recorded=False):
+        given = [(job_type, payload), *((step.type, step.payload) for step in then)]
+        for each in (name for kind, content in given for name in _types_of(kind, content, recorded=False)):
             if each.startswith(BUILTIN_PREFIX):
                 self.require(Scope.MANAGE)
                 self.require_all_types()

@@ -61,6 +61,7 @@ RULES: Final[dict[str, Rule]] = {
     "POST /jobs/{job_id}/signals/{name}": Rule(_SUBMIT, Limited.ITS_JOB),
     "GET /jobs/{job_id}/events": Rule(_READ, Limited.ITS_JOB),
     "GET /jobs/{job_id}/nodes": Rule(_READ, Limited.ITS_JOB),
+    "GET /jobs/{job_id}/results": Rule(_READ, Limited.ITS_JOB),
     "POST /jobs/{job_id}/fork": Rule(_SUBMIT, Limited.ITS_JOB),
     "POST /flows": Rule(_SUBMIT, Limited.NARROWED),
     "GET /events": Rule(_READ, Limited.NARROWED),

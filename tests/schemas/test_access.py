@@ -6,6 +6,7 @@ import pytest
 
 from jobtape.schemas.access import ANYBODY, Caller, Forbidden, Scope
 from jobtape.schemas.flows.flow import FLOW
+from jobtape.schemas.submission import NextStep
 
 MAIL = Caller("1", "mail", frozenset({Scope.SUBMIT}), frozenset({"mail.send", "mail.check"}))
 ADMIN = Caller("2", "admin", frozenset(Scope))
@@ -61,6 +62,16 @@ def test_submission_needs_all_its_types(job_type: str, payload: dict[str, Any], 
         else:
             with pytest.raises(Forbidden):
                 caller.check_submission(job_type, payload)
+
+
+def test_chain_needs_the_types_of_all_its_steps() -> None:
+    own, other = NextStep(type="mail.check"), NextStep(type="pay")
+    MAIL.check_submission("mail.send", {}, [own])
+    SUBMITTER.check_submission("mail.send", {}, [own, other])
+    with pytest.raises(Forbidden):
+        MAIL.check_submission("mail.send", {}, [own, other])
+    with pytest.raises(Forbidden):
+        SUBMITTER.check_submission("mail.send", {}, [NextStep(type="jobtape.cancel")])
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ import pytest
 
 from jobtape.producer.http.access import RULES, Limited
 from jobtape.schemas.access import Scope
+from jobtape.schemas.events import Continued, ContinuedData
 from jobtape.view.store import Store
 from tests.producer.live_api import LiveApi, live_api
 from tests.producer.running_api import problem
 from tests.producer.sse_client import open_stream
 from tests.producer.websocket_client import open_websocket
-from tests.view.samples import begin, job_id, record, submitted, succeeded
+from tests.view.samples import SOURCE, begin, job_id, record, submitted, succeeded
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -169,6 +170,25 @@ async def test_limited_key_creates_webhooks_and_bulk_actions_for_its_types_only(
         assert (await locked.send("POST", path, key, json=body)).status_code == 403, path
     for type_path in (f"/job-types/{SECRET}.type/pause", f"/job-types/{SECRET}.type/resume"):
         problem(await locked.send("POST", type_path, key), 403, "forbidden")
+
+
+async def test_results_of_follow_ups_of_other_types_are_refused(locked: Locked) -> None:
+    nodes = {name: {"type": name, "payload": {}, "queue": "main", "timeout": 30.0} for name in ("add", SECRET)}
+    flow = {"nodes": {name: {"order": order} for name, order in nodes.items()}}
+    of = submitted(3, type="add")
+    data = ContinuedData(
+        job_type="add", run=1, attempt=1, execution="e1", worker="w", started_at=of.time, duration=1.0, follow_ups=flow
+    )
+    record(
+        locked.live.store,
+        of,
+        Continued(id=f"{of.subject}/1/1/continued/e1", source=SOURCE, subject=of.subject, time=of.time, data=data),
+    )
+    limited = await locked.key(types=["add"])
+    path = f"/jobs/{of.subject}/results?nodes="
+    assert (await locked.send("GET", path + "add", limited)).json()["items"][0]["state"] is None
+    refused = problem(await locked.send("GET", path + f"add,{SECRET}", limited), 403, "forbidden")
+    assert SECRET in refused["detail"]
 
 
 async def test_submissions_of_other_types_are_refused(locked: Locked) -> None:

@@ -2,15 +2,17 @@
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
 from jobtape.producer.http import openapi
+from jobtape.producer.http.access import caller_of
 from jobtape.producer.http.dependencies import JobId, RunningProducer
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.http.query_parameters import Point
 from jobtape.producer.http.representation import PydanticJSONResponse
 from jobtape.producer.http.routes.jobs.jobs import AS_OF, find_job, past_job
+from jobtape.schemas.access import Forbidden
 from jobtape.schemas.cursor import MAX_CURSOR
 from jobtape.schemas.flows.flow import MAX_ITEMS, RecordedFlow, child_id, recorded_flow_of
 from jobtape.schemas.job import Job, JobState
@@ -59,7 +61,9 @@ class ResultsPage(BaseModel):
     summary="List the results of nodes",
     responses=openapi.problems(401, 404, 409, 410, 422, 503),
 )
-async def list_results(job_id: JobId, query: Annotated[ResultsQuery, Query()], producer: RunningProducer) -> Response:
+async def list_results(
+    job_id: JobId, query: Annotated[ResultsQuery, Query()], producer: RunningProducer, request: Request
+) -> Response:
     """The results of a mapped node of a flow, one for each item, or those of several nodes; also of the follow-ups of a
     job. A page has at most 4 MiB of results, or one. With `as_of` they are returned as they were then.
     """
@@ -74,6 +78,14 @@ async def list_results(job_id: JobId, query: Annotated[ResultsQuery, Query()], p
         flow = recorded_flow_of(job)
     except ValidationError:
         raise Problem("not-a-flow", f"the job {job_id} is no flow and has no follow-ups") from None
+    caller = caller_of(request)
+    for name in query.nodes.split(","):
+        # A job may have follow-ups of other types.
+        order = flow.nodes[name].order if name in flow.nodes else None
+        if order is not None and not caller.sees_order(order.type, order.payload):
+            raise Forbidden(
+                f"the node {name} is of the type {order.type}: use an API key that is not limited to others"
+            )
     page = await producer.read(_page, producer.store, job, flow, query, cursor)
     return PydanticJSONResponse(page, headers=headers)
 

@@ -84,7 +84,7 @@ async def submit_and_answer(request: Request, producer: Producer, read: Callable
 
     def allowed() -> Submission:
         submission = read(body)
-        caller.check_submission(submission.type, submission.payload)
+        caller.check_submission(submission.type, submission.payload, submission.then)
         return submission
 
     if key is None:
@@ -167,7 +167,7 @@ def _read_item(item: Any, caller: Caller) -> BatchSubmission | Problem:
     try:
         value = request_body.parse_json(item, "the line") if isinstance(item, bytes) else item
         submission = read_submission(value, BatchSubmission)
-        caller.check_submission(submission.type, submission.payload)
+        caller.check_submission(submission.type, submission.payload, submission.then)
         return submission
     except Problem as problem:
         return problem
