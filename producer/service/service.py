@@ -15,7 +15,7 @@ from jobtape.producer.service.errors import JobFinal, JobNotFinal, SignalTaken, 
 from jobtape.producer.service.ids import utc_now
 from jobtape.producer.service.limits import Limits
 from jobtape.producer.service.submission.idempotency import Idempotency, KeyedOrder, checked_key, has_submission, reused
-from jobtape.producer.service.submission.order_check import check_payload, order_for
+from jobtape.producer.service.submission.order_check import check_payload, check_signals, order_for
 from jobtape.producer.service.submission.submitter import Submitter
 from jobtape.producer.service.time_travel import TimeTravel
 from jobtape.producer.service.view_calls import JobReader, ViewCalls
@@ -213,6 +213,7 @@ class JobService(Submitter):
                 raise SignalTaken(
                     f"this run of the job {job.id} has {MAX_SIGNALS} signals already and takes no more: redrive the job"
                 )
+            check_signals(job, payload, self.limits)
             await self.publish(event)
             job = await self.job_after_barrier(job_id)
             if job is None:

@@ -169,6 +169,21 @@ def check_payload(payload: dict[str, Any], limits: Limits) -> None:
     _check_size(payload, limits)
 
 
+def check_signals(job: Job, payload: dict[str, Any], limits: Limits) -> None:
+    """Raise PayloadTooLarge if the signals of the job's run and another one with this ``payload`` are too large.
+
+    A job has all its signals, and each change of it writes them again, so together they may have as many bytes as one
+    payload.
+    """
+    known = [each["payload"] for each in (job.signals or {}).values()]
+    size = sum(len(plainjson.dumps(each)) for each in (*known, payload))
+    if size > limits.max_payload:
+        raise PayloadTooLarge(
+            f"the payloads of all signals of this run have {size} bytes with this one, {limits.max_payload} are "
+            "allowed (JOBTAPE_MAX_PAYLOAD): store large data elsewhere and send a reference"
+        )
+
+
 def _accepted_payload(submission: Submission, job_type: JobTypeSpec, limits: Limits) -> dict[str, Any]:
     check_payload(submission.payload, limits)
     accepted = job_type.accept(submission.payload)
