@@ -65,6 +65,18 @@ def test_doctor_names_what_jobs_wait_for_and_the_job_that_has_it(store: Store) -
     assert "no job keeps it" in findings(store)[-1][0]
 
 
+def test_doctor_knows_what_a_job_keeps_that_waits_for_its_follow_ups(store: Store) -> None:
+    """Its ordering key, and not its limit."""
+    begin(store)
+    few = (Limit(name="few", at_most=1),)
+    above = new(1, Gates(ordering_key="a", limits=few))
+    record(store, above, placed(above), Execution("e", job=job_id(1)).continued())
+    record(store, new(2, Gates(limits=few)), new(3, Gates(ordering_key="a")))
+    of_limit, of_key = findings(store)
+    assert "no job keeps it" in of_limit[0]
+    assert of_key[0].endswith(f"ordering key a; the job {job_id(1)} (waits for its follow-ups) has it")
+
+
 def test_doctor_is_silent_where_nothing_waits_long_and_brief_where_much_does(store: Store) -> None:
     begin(store)
     record(store, *(new(1000 + n, Gates(ordering_key=str(n))) for n in range(3)))

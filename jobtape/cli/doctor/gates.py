@@ -67,8 +67,9 @@ def _reason(job: HeldJob, placed: list[GatedRun], rules: RulesInForce, now: date
             f"the job {first} has failed and holds its key",
             f"`jobtape redrive {first}` or `jobtape release {first}`",
         )
+    doing = "waits for its follow-ups" if holders[0].awaits_follow_ups else holders[0].state
     return (
-        f"the job {first} ({holders[0].state}){more} has it",
+        f"the job {first} ({doing}){more} has it",
         f"see `jobtape show {first}`; `jobtape cancel {first}` frees it, and `jobtape limit` changes a limit at once",
     )
 
