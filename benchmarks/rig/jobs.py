@@ -24,6 +24,16 @@ def add(x: int, y: int) -> int:
     return x + y
 
 
+@job("upto")
+def upto(n: int) -> list[int]:
+    return list(range(n))
+
+
+@job("total")
+def total(parts: list[int]) -> int:
+    return sum(parts)
+
+
 @job("nap")
 async def nap(seconds: float) -> float:
     await asyncio.sleep(seconds)
