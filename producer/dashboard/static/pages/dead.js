@@ -31,12 +31,12 @@ function DeadLetters() {
       data === null
         ? !loaded.problem && html`<p class="loading">Loading …</p>`
         : data.items.length === 0
-          ? html`<${Empty} title="There is no dead letter" />`
+          ? html`<${Empty} title="There is no dead letter"><p>Messages that Jobtape cannot read as jobs would be here, with the reason and the body.</p><//>`
           : html`<table class="rows">
             <thead><tr><th class="num">Number</th><th>Reason</th><th class="num">Size</th><th class="num">Stored</th></tr></thead>
             <tbody>${data.items.map(
               (one) =>
-                html`<tr><td class="num"><a data-row href=${link(`dead/${one.id}`)}>${String(one.id)}</a></td><td><${Foreign} text=${one.reason} limit=${300} /></td><td class="num">${size(Number(one.size))}</td><td class="num"><${Time} at=${one.at} /></td></tr>`,
+                html`<tr><td class="num"><a data-row href=${link(`dead/${one.id}`)}>${String(one.id)}</a></td><td class="name"><a href=${link(`dead/${one.id}`)}><${Foreign} text=${one.reason} limit=${300} /></a></td><td class="num">${size(Number(one.size))}</td><td class="num"><${Time} at=${one.at} /></td></tr>`,
             )}</tbody>
           </table>`
     }

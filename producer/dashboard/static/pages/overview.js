@@ -249,7 +249,7 @@ function Failures({ groups }) {
           : html`<ul class="brief">${groups.map(
               (one) => html`<li key=${one.id}><a data-row href=${link("jobs", { failure: one.id })}>${one.type}</a>
                 <span class="outcome fault"><${Foreign} text=${one.message ? `${one.error}: ${one.message}` : one.error} limit=${160} /></span>
-                <span class="quiet">${counted(one.jobs, "job")} failed</span> <${Time} at=${one.last} /></li>`,
+                <span class="quiet">${one.jobs > 0 ? `${counted(one.jobs, "job")} failed` : counted(one.retrying, "retry", "retries")}</span> <${Time} at=${one.last} /></li>`,
             )}</ul>`
     }
   <//>`;
@@ -272,7 +272,7 @@ function Queues({ stats }) {
 }
 
 /** @type {Record<string, string>} */
-const COLUMNS = { retrying: "retries" };
+const COLUMNS = { retrying: "Retries" };
 
 /** @param {{stats: Stats, words: string}} props */
 function Types({ stats, words }) {
@@ -282,7 +282,7 @@ function Types({ stats, words }) {
   const columns = /** @type {const} */ (["submitted", "succeeded", "failed", "retrying"]);
   return html`<h2 class="between">Job types ${words}</h2>
     <table class="rows">
-      <thead><tr><th>Job type</th>${columns.map((name) => html`<th class="num">${COLUMNS[name] ?? name}</th>`)}<th class="num">Wait p50, p99</th><th class="num">Run p50, p99</th></tr></thead>
+      <thead><tr><th>Job type</th>${columns.map((name) => html`<th class="num">${COLUMNS[name] ?? title(name)}</th>`)}<th class="num">Wait p50, p99</th><th class="num">Run p50, p99</th></tr></thead>
       <tbody>${stats.types.map(
         ({
           type,
@@ -290,10 +290,15 @@ function Types({ stats, words }) {
           wait,
           run,
         }) => html`<tr><td class="name"><a data-row href=${link("jobs", { type })}>${type}</a></td>
-          ${columns.map((name) => html`<td class="num" data-name=${name} data-column=${COLUMNS[name] ?? name}>${(events[name] ?? 0).toLocaleString("en")}</td>`)}
+          ${columns.map((name) => html`<td class="num" data-name=${name} data-column=${(COLUMNS[name] ?? name).toLowerCase()}>${(events[name] ?? 0).toLocaleString("en")}</td>`)}
           <td class="num" data-column="wait">${spread(wait)}</td><td class="num" data-column="run">${spread(run)}</td></tr>`,
       )}</tbody>
     </table>`;
+}
+
+/** @param {string} name */
+function title(name) {
+  return name.charAt(0).toUpperCase() + name.slice(1);
 }
 
 /** Return the length of a step: `minute`, `15 minutes`, `hour`. @param {number} step in seconds */

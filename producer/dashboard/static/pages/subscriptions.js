@@ -81,7 +81,7 @@ function Subscriptions() {
 /** @param {{live: Live[] | null, reason: string | null}} props */
 function LiveQueues({ live, reason }) {
   if (live === null)
-    return html`<p class="quiet">Live subscriptions are queues on the broker. They are not known, because <${Message} text=${reason ?? ""} /></p>`;
+    return html`<p class="quiet">Live subscriptions are queues on the broker. They are not known, because <${Message} text=${reason ?? ""} />.</p>`;
   if (live.length === 0)
     return html`<p class="quiet">No queue is bound to the results: there is no live subscription.</p>`;
   return html`<table class="rows" aria-label="Live subscriptions">

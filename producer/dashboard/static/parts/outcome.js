@@ -29,6 +29,8 @@ export function Outcome({ job }) {
     const fraction = toNumber(job.progress.fraction);
     return html`${fraction !== null && html`<progress value=${fraction} aria-label="Progress"></progress> `}<${Foreign} text=${job.progress.message ?? ""} limit=${80} />`;
   }
+  if (job.state === "held" && job.type === "jobtape.schedule")
+    return html`<span class="quiet">the schedule <${Foreign} text=${String(/** @type {any} */ (job.payload)?.name)} limit=${80} />, in force</span>`;
   // A job that is not due yet waits for nothing else.
   if (job.state === "held" && isLater(job.run_at)) return html`due <${Time} at=${job.run_at} />`;
   if (job.state === "held" && job.waits_for.length > 0)

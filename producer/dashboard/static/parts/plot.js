@@ -67,7 +67,7 @@ export function Plot({ title, times, lines, format, steps = false, summary, onRa
             width: 1.5,
             dash: dashed ? [4, 3] : undefined,
             paths: steps ? uPlot.paths.stepped?.({ align: 1 }) : undefined,
-            points: steps ? { show: false } : { size: 4 },
+            points: steps ? { show: false } : { size: 4, show: true, filter: alone },
           })),
         ],
         hooks: {
@@ -107,6 +107,17 @@ export function Plot({ title, times, lines, format, steps = false, summary, onRa
     })}</ul>
     <div class="plot" ref=${place} role="img" aria-label=${`${title}. ${lines.map((line) => `${line.name}: ${summary(line)}`).join(", ")}`}></div>
   <//>`;
+}
+
+/**
+ * Return the positions of the values of a series without a neighbour, which no line shows.
+ * @param {uPlot} plot
+ * @param {number} series
+ */
+function alone(plot, series) {
+  const values = plot.data[series] ?? [];
+  const known = (/** @type {number} */ n) => typeof values[n] === "number";
+  return [...values.keys()].filter((n) => known(n) && !known(n - 1) && !known(n + 1));
 }
 
 /** Return the powers of ten from `least` to `most`. @param {number} least @param {number} most */

@@ -63,7 +63,7 @@ export function summaryOf(job) {
     .join(", ");
 }
 
-/** Return a number with its noun: `1 job`, `12,000 jobs`. @param {unknown} count @param {string} noun */
-export function counted(count, noun) {
-  return `${Number(count).toLocaleString("en")} ${noun}${Number(count) === 1 ? "" : "s"}`;
+/** Return a number with its noun: `1 job`, `12,000 jobs`. @param {unknown} count @param {string} noun @param {string} [plural] */
+export function counted(count, noun, plural = `${noun}s`) {
+  return `${Number(count).toLocaleString("en")} ${Number(count) === 1 ? noun : plural}`;
 }

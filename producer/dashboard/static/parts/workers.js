@@ -85,9 +85,9 @@ function Row({ worker, blind }) {
     <td class="name" title=${about}><${Foreign} text=${worker.name} />
       ${meaning && html`<p class="warning">${meaning}</p>`}
       ${!blind && worker.fault !== null && html`<p class="warning"><${Foreign} text=${worker.fault} limit=${300} /></p>`}</td>
-    <td>${worker.queues.map((queue) => html`<a href=${link("jobs", { queue })}>${queue}</a> `)}</td>
-    <td class="slots"><meter min="0" max=${worker.slots} value=${worker.running} aria-label="Slots in use"></meter> <span data-name="slots">${worker.running} of ${worker.slots}</span></td>
-    <td><${Executions} worker=${worker} /></td>
+    <td data-column="queues">${worker.queues.map((queue) => html`<a href=${link("jobs", { queue })}>${queue}</a> `)}</td>
+    <td class="slots" data-column="slots"><meter min="0" max=${worker.slots} value=${worker.running} aria-label="Slots in use"></meter> <span data-name="slots">${worker.running} of ${worker.slots}</span></td>
+    <td data-column="runs"><${Executions} worker=${worker} /></td>
     <td class="num" data-column="last sign"><${Time} at=${worker.last_seen} text=${ago(worker.last_seen)} /></td>
   </tr>`;
 }
