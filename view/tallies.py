@@ -151,6 +151,8 @@ class Ages:
     def rows(self, sums: Mapping[TallyKey, int]) -> list[tuple[str, int, str, str, int, int]]:
         """Return the rows of table ``tally`` for ``sums``, sorted, each key once."""
         fine, oldest = self.fine, self.oldest
+        if all(minute >= fine or minute == ALWAYS for _, minute, _, _, _ in sums):
+            return [(*key, sums[key]) for key in sorted(sums)]  # as of all batches that are not late
         found: defaultdict[TallyKey, int] = defaultdict(int)
         for (measure, minute, job_type, queue, bucket), n in sums.items():
             if minute == ALWAYS or minute >= oldest:
