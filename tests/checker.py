@@ -29,7 +29,7 @@ from tests.ledger import Ledger
 from tests.waiting import eventually
 
 PAGE = 500
-READ_TIMEOUT = 60.0
+READ_TIMEOUT = 300.0
 _FINAL_NAMES = frozenset(state.value for state in FINAL)
 
 

@@ -25,7 +25,7 @@ from tests.databases import start_session_postgres
 from tools.brokers.amqp import probe
 from tools.processes.ports import free_port
 
-START_TIMEOUT = 60.0
+START_TIMEOUT = 180.0
 TICKS = os.sysconf("SC_CLK_TCK")
 JOBS = "benchmarks.rig.jobs"
 

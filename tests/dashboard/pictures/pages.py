@@ -24,6 +24,7 @@ PAGES: Final[Mapping[str, str]] = {
     "tape": "tape",
     "dead": "dead",
     "subscriptions": "subscriptions",
+    "webhooks": "webhooks",
     "submit": "submit",
 }
 """Addresses behind ``#/``, by name."""
@@ -38,7 +39,9 @@ JOB_PAGES: Final[Mapping[str, str]] = {
     "jobs-past": "jobs?as_of={cursor}",
     "overview-past": "?as_of={cursor}&range=hour",
     "jobs-failure": "jobs?failure={failure}",
+    "job-flow": "jobs/{flow}",
     "tape-rebuild": "tape/{rebuild}",
+    "tape-shadow": "tape/{shadow}",
     "submit-copy": "submit?from={failed}",
 }
 """The same for pages that show a job or a time; names of ``Known`` in braces."""
