@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -22,6 +23,7 @@ from jobtape.producer.producer import Producer
 from jobtape.schemas.errors import JobtapeError
 from jobtape.view.statistics import JobCount
 from jobtape.view.store import RelayState, SeenWorker
+from jobtape.view.subscribers.webhooks import WebhookLag
 
 MEDIA_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -37,8 +39,9 @@ async def exposition(producer: Producer) -> bytes:
         _if_available(read(store.statistics.jobs)),
         _if_available(read(store.worker_signs.all)),
         _if_available(read(store.relay.state)),
+        _if_available(read(store.webhooks.lags, datetime.now(UTC))),
     )
-    parts, depths, lag, timers, outbox, (counts, jobs, workers, relay) = await asyncio.gather(
+    parts, depths, lag, timers, outbox, (counts, jobs, workers, relay, webhooks) = await asyncio.gather(
         health.parts(),
         _if_available(health.watch.depths()),
         health.seconds_behind(),
@@ -46,7 +49,7 @@ async def exposition(producer: Producer) -> bytes:
         _if_available(health.outbox_state()),
         rows,
     )
-    scrape = _Scrape(parts, counts, jobs, depths, lag, timers, relay, workers, outbox, producer.listeners)
+    scrape = _Scrape(parts, counts, jobs, depths, lag, timers, relay, workers, webhooks, outbox, producer.listeners)
     return generate_latest(scrape)
 
 
@@ -69,6 +72,7 @@ class _Scrape(Collector):
     timers: float | None
     relay: RelayState | None
     workers: list[SeenWorker] | None
+    webhooks: list[WebhookLag] | None
     outbox: OutboxState | None
     listeners: Listeners
 
@@ -102,6 +106,8 @@ class _Scrape(Collector):
             yield from _relay(self.relay)
         if self.workers is not None:
             yield from _workers(self.workers)
+        if self.webhooks is not None:
+            yield from _webhooks(self.webhooks)
         if self.outbox is not None:
             yield from _outbox(self.outbox)
         yield from _listeners(self.listeners)
@@ -142,6 +148,14 @@ def _outbox(state: OutboxState) -> Iterator[Metric]:
     yield GaugeMetricFamily("jobtape_outbox_oldest_seconds", what, value=state.oldest or 0.0)
     what = "Jobs of the outbox that cannot be published (see `jobtape outbox --list`)."
     yield GaugeMetricFamily("jobtape_outbox_refused", what, value=state.refused)
+
+
+def _webhooks(lags: list[WebhookLag]) -> Iterator[Metric]:
+    states = dict.fromkeys(("active", "failing", "disabled"), 0) | Counter(lag.webhook.state for lag in lags)
+    yield _gauges("jobtape_webhooks", "Webhooks (see `jobtape webhooks list`).", "state", states)
+    what = "Age in seconds of the first event that is no delivery to an enabled webhook yet."
+    late = {lag.webhook.id: lag.seconds for lag in lags if lag.seconds is not None}
+    yield _gauges("jobtape_webhook_lag_seconds", what, "webhook", late)
 
 
 def _workers(workers: list[SeenWorker]) -> Iterator[Metric]:

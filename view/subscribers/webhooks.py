@@ -58,6 +58,14 @@ class Webhook:
         return "active" if self.failing_since is None else "failing"
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookLag:
+    """``seconds``: the age of the first event that is no delivery yet, 0 without one; None for a disabled endpoint."""
+
+    webhook: Webhook
+    seconds: float | None
+
+
 class Webhooks(StorePart):
     """Reads and writes endpoints."""
 
@@ -91,6 +99,21 @@ class Webhooks(StorePart):
         later = select(event.cursor).where(event.cursor > cursor, event.accepted).limit(MOST_BEHIND)
         with self.database.reading() as connection:
             return connection.execute(select(func.count()).select_from(later.subquery())).scalar_one()
+
+    def lags(self, now: datetime) -> list[WebhookLag]:
+        """Return how late each endpoint is at ``now``, the oldest endpoint first."""
+        found: list[WebhookLag] = []
+        # Most endpoints are at the same cursor.
+        seconds: dict[int, float] = {}
+        event = tables.history.c
+        for webhook in self.all():
+            if webhook.enabled and webhook.cursor not in seconds:
+                later = select(event.time).where(event.cursor > webhook.cursor, event.accepted)
+                with self.database.reading() as connection:
+                    first = connection.execute(later.order_by(event.cursor).limit(1)).scalar()
+                seconds[webhook.cursor] = 0.0 if first is None else max(0.0, (now - first).total_seconds())
+            found.append(WebhookLag(webhook, seconds[webhook.cursor] if webhook.enabled else None))
+        return found
 
     def create(
         self,

@@ -19,6 +19,7 @@ from jobtape.cli.doctor.outbox import examine_outbox
 from jobtape.cli.doctor.policies import examine_policies
 from jobtape.cli.doctor.relay import examine_relay
 from jobtape.cli.doctor.view import examine_view
+from jobtape.cli.doctor.webhooks import examine_webhooks
 from jobtape.cli.escaping import one_line
 from jobtape.cli.parts.start import job_types_of, opened_view, settings_with, topology_of
 from jobtape.jobs import JobType
@@ -55,6 +56,7 @@ async def _examine(settings: Settings, job_types: Mapping[str, JobType], store: 
     _examine_settings(found, settings, job_types)
     await asyncio.to_thread(examine_outbox, found, settings)
     work = await asyncio.to_thread(examine_view, found, store)
+    await asyncio.to_thread(examine_webhooks, found, store)
     topology = topology_of(settings, job_types)
     topology = topology.with_queues({*topology.queues, *work.queues})
     try:

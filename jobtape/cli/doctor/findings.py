@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Level = Literal["fine", "note", "wrong"]
-Part = Literal["broker", "view", "workers", "settings", "outbox"]
+Part = Literal["broker", "view", "workers", "settings", "outbox", "webhooks"]
 
 
 @dataclass(frozen=True, slots=True)
