@@ -73,7 +73,7 @@ def outcome_of(job_type: JobTypeSpec, value: Any, max_result: int) -> Outcome:
     if type(value) is FollowUps:
         return NamedFollowUps(value.body)
     try:
-        result = job_type.result(value)
+        result = job_type.result_to_record(value)
         size = len(plainjson.dumps(result))
     except ResultInvalid as error:
         return failure("result_invalid", "ResultInvalid", str(error))

@@ -47,6 +47,7 @@ from jobtape.producer.http.api import build_api
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.producer import Producer
 from jobtape.schemas.errors import JobtapeError, JobTypeInvalid
+from jobtape.schemas.job_types.secrets import check_keys
 from jobtape.settings import Settings, read_settings
 from jobtape.telemetry import tracing
 from jobtape.view.store import Store
@@ -133,6 +134,7 @@ async def _started(
     if not known:
         log.warning("there are no job types to submit: name the modules that contain them in JOBTAPE_JOBS")
     tracing.enable()
+    check_keys({name: job_type.secrets for name, job_type in known.items()})
     with closing(Store(settings.database_url)) as store:
         async with (
             registered_producer(settings, store, known) as (installation, producer),

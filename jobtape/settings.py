@@ -24,10 +24,10 @@ from jobtape.producer.service.limits import Limits
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.events import RelayMode
 from jobtape.schemas.job import WorkQueueName
+from jobtape.schemas.job_types.secrets import fault_of_keys
 from jobtape.schemas.timeouts import longest_timeout
 from jobtape.schemas.topology import TapeRetention, Topology
 from jobtape.schemas.urls import ENCODE, is_unambiguous
-from jobtape.webhooks.secrets import fault_of_keys
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +143,10 @@ class Settings(BaseSettings):
     webhook_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     """The networks that webhooks may go to although they are not public, such as 10.0.0.0/8, separated by commas. Plain
     HTTP and all ports are allowed there."""
+    secret_keys: str | None = None
+    """The key that encrypts the secrets in payloads: 32 random bytes in URL-safe base64. API, workers and your
+    applications need the same. Of several keys, separated by commas, the first one encrypts and all of them decrypt.
+    Read from the environment only."""
     tape_max_bytes: int = Field(10_000_000_000, ge=1000)
     """How much of the tape the broker keeps, by size."""
     tape_max_age: str = Field("30D", pattern=r"^\d+[YMDhms]$")
@@ -186,7 +190,7 @@ class Settings(BaseSettings):
             raise ValueError(fault)
         return value
 
-    @field_validator("webhook_key")
+    @field_validator("webhook_key", "secret_keys")
     @classmethod
     def _keys(cls, value: str | None) -> str | None:
         if value is not None and (fault := fault_of_keys(value)) is not None:

@@ -44,21 +44,6 @@ def signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.digest(secret_bytes(secret), signed, "sha256")).decode()
 
 
-def fault_of_keys(text: str) -> str | None:
-    """Return what is wrong with the value of JOBTAPE_WEBHOOK_KEY, None if nothing is."""
-    for key in text.split(","):
-        try:
-            size = len(base64.urlsafe_b64decode(key.strip()))
-        except (binascii.Error, ValueError):
-            size = 0
-        if size != 32:
-            return (
-                "a key is 32 random bytes in URL-safe base64; make one with "
-                "`python -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'`"
-            )
-    return None
-
-
 class SecretCipher:
     """Encrypts secrets for the database. ``keys``: the value of JOBTAPE_WEBHOOK_KEY; None raises WebhookKeyWrong.
 

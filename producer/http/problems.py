@@ -11,6 +11,7 @@ from pydantic_core import to_json
 from jobtape.producer.service import errors as service
 from jobtape.schemas import access, errors, plainjson
 from jobtape.schemas.job import JobState
+from jobtape.schemas.job_types.secrets import SecretKeysWrong
 from jobtape.webhooks.secrets import WebhookKeyWrong
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -65,6 +66,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "too-many-requests": (429, "The API key has sent too many requests"),
     "webhook-disabled": (409, "The webhook is disabled"),
     "invalid-webhook": (422, "The webhook is not valid"),
+    "secrets-not-configured": (501, "The installation has no key for secrets"),
     "webhooks-not-configured": (501, "The installation has no key for webhooks"),
     "internal": (500, "Internal error"),
     "broker-unavailable": (503, "The broker is not available"),
@@ -152,6 +154,7 @@ _KINDS_OF_ERRORS: Final[dict[type[errors.JobtapeError], str]] = {
     service.SubmissionNotKept: "submission-not-kept",
     service.WebhookMissing: "webhook-not-found",
     service.WebhookDisabled: "webhook-disabled",
+    SecretKeysWrong: "secrets-not-configured",
     WebhookKeyWrong: "webhooks-not-configured",
     service.PointGone: "history-gone",
     service.PointNotReached: "cursor-not-reached",

@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from jobtape.producer.http.problems import ProblemDetails
 from jobtape.schemas import plainjson
 from jobtape.schemas.job import ErrorInfo, Job, JobState, Progress
+from jobtape.schemas.job_types.secrets import without_secrets
 from jobtape.schemas.lanes import Lane
 from jobtape.schemas.upcast import newest
 from jobtape.view.store import HistoryRow
@@ -141,6 +142,7 @@ class PydanticJSONResponse(JSONResponse):
 def job_out(job: Job) -> dict[str, Any]:
     """Return the fields of ``JobOut``, ready for JSON."""
     values = {name: getattr(job, name, None) for name in _FIELDS}
+    values["payload"] = without_secrets(job.payload)
     values["cursor"] = job.cursor or None
     values["ordering_key"] = None if job.gates is None else job.gates.ordering_key
     values["waits_for"] = waits_for(job) if job.state is JobState.HELD else []

@@ -52,9 +52,14 @@ class Reference(NamedTuple):
         return "the input of the flow" if self.of_input else "the item"
 
 
+def is_reference(value: Any) -> bool:
+    """Return whether a value of a payload is a reference, even a broken one."""
+    return isinstance(value, dict) and not value.keys().isdisjoint({FROM, ITEM, INPUT})
+
+
 def reference_of(value: Any) -> Reference | None:
     """Return the reference that a value of a payload is; None if it is none. Raises ValueError for a broken one."""
-    if not isinstance(value, dict) or not (value.keys() & {FROM, ITEM, INPUT}):
+    if not is_reference(value):
         return None
     named = FROM in value
     key = INPUT if INPUT in value else ITEM

@@ -104,6 +104,12 @@ def holds_secret(node: Node) -> bool:
     return any(masks(each) or each.get("function") is _reveal for each in nodes(node))
 
 
+def is_secret(node: Node) -> bool:
+    """Return whether the node itself masks its value, or did so before ``unmasked`` replaced it."""
+    serialization = node.get("serialization")
+    return masks(node) or (isinstance(serialization, dict) and serialization.get("function") is _reveal)
+
+
 def _reveal(value: Any) -> Any:
     return value.get_secret_value() if hasattr(value, "get_secret_value") else value
 

@@ -22,6 +22,7 @@ from jobtape.schemas.job_types.batches import Batch, one_job_of
 from jobtape.schemas.job_types.declared_gates import Concurrency, Debounce, DeclaredGates, OnFailure, Rate, Unique
 from jobtape.schemas.job_types.payload_versions import PayloadUpcaster, PayloadVersions
 from jobtape.schemas.job_types.schedules import Times, declared_schedules
+from jobtape.schemas.job_types.secrets import SecretFields, secrets_in, without
 from jobtape.schemas.job_types.signature import Signature, handler_of, where_of
 from jobtape.schemas.job_types.values import NotStorable, PageValues, PayloadValues, ResultValues
 from jobtape.schemas.lanes import LANES, Lane
@@ -123,6 +124,9 @@ class JobTypeSpec:
             name, ordering_key, on_failure, tuple(limits), unique, debounce, take_turns, rule
         )
         self.declared_gates.check(self._payloads.json_schema.get("properties", {}), where)
+        self.secrets = SecretFields(self._payloads.json_schema)
+        """Where payloads have secrets."""
+        self._result_secrets = SecretFields(self._results.json_schema)
         self.schedules = declared_schedules(name, schedule, self.accept, where)
         declared.record(self, function)
 
@@ -140,13 +144,15 @@ class JobTypeSpec:
 
     def arguments(self, payload: dict[str, Any], version: int | None = None, flow: str | None = None) -> dict[str, Any]:
         """Return the handler's keyword arguments for a payload of ``version`` (default: the newest), which is not
-        changed. ``flow``: the id of the flow or job of which the job is a node. Raises PayloadInvalid with every fault.
+        changed. ``flow``: the id of the flow or job of which the job is a node. Decrypts its
+        secrets. Raises PayloadInvalid with every fault, and SecretKeysWrong.
         """
         if version is not None:
             payload = self._versions.upcast(payload, version)
         referred = self._referred(payload, flow) if self.results_parameters else {}
         if referred:
             payload = {**payload, **{name: [] for name in referred}}
+        payload = self.secrets.decrypted(payload)
         model = self._read(payload, self._payloads.read)
         if self._model_parameter is not None:
             return {self._model_parameter: model}
@@ -202,6 +208,10 @@ class JobTypeSpec:
             return self._results.write(value)
         except (ValidationError, ValueError, TypeError, RecursionError) as error:
             raise ResultInvalid(f"the result of {self.name} cannot be recorded: {error}") from None
+
+    def result_to_record(self, value: Any) -> Any:
+        """Same as ``result``, with a mask instead of each secret: results are not encrypted."""
+        return without(secrets_in(value), self._result_secrets.masked(self.result(value)))
 
     def read_result(self, plain: Any) -> Any:
         """Return the value of a recorded result by the return annotation (see ``ResultValues.read``). Raises

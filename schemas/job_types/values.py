@@ -10,6 +10,7 @@ from jobtape.schemas import plainjson
 from jobtape.schemas.errors import PayloadInvalid, faults_of, first_fault
 from jobtape.schemas.job_types import wire_schemas
 from jobtape.schemas.job_types.difference import difference
+from jobtape.schemas.job_types.secrets import SecretFields
 from jobtape.schemas.job_types.wire_schemas import ResultNotes
 
 
@@ -30,7 +31,9 @@ class PayloadValues:
         self._writers = [*([wire_schemas.serializer(plain)] if plain != wire else ()), wire_schemas.serializer(wire)]
         self._exact = wire_schemas.is_exact(wire)
         self._makes_values = wire_schemas.makes_values(root)
-        self._may_vary = self._makes_values or wire_schemas.runs_users_code(root)
+        # A secret may be sent under any alias of its field, and is found under the first one.
+        self._has_secrets = SecretFields(self.json_schema).any
+        self._may_vary = self._makes_values or self._has_secrets or wire_schemas.runs_users_code(root)
         self.made = {
             name: str(field.get("serialization_alias", name))
             for name, field in wire_schemas.fields_of(wire)
@@ -66,7 +69,7 @@ class PayloadValues:
         try:
             return self.write(model)
         except NotStorable:
-            if self._makes_values or difference(model, self.read(payload)) is not None:
+            if self._makes_values or self._has_secrets or difference(model, self.read(payload)) is not None:
                 raise
             return payload
 

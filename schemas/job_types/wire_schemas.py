@@ -24,6 +24,7 @@ from jobtape.schemas.job_types.core_schemas import (
     derive,
     function_of,
     holds_secret,
+    is_secret,
     is_users,
     masks,
     nodes,
@@ -158,8 +159,12 @@ def serializer(schema: Node) -> SchemaSerializer:
 
 class WireJsonSchema(GenerateJsonSchema):
     """Makes JSON Schemas of derived core schemas, with their rule for unknown fields, and without the defaults of
-    secrets.
+    secrets. Marks all secrets as pydantic marks SecretStr: also those of the type ``Secret``.
     """
+
+    def generate_inner(self, schema: Any) -> JsonSchemaValue:
+        made = super().generate_inner(schema)
+        return {**made, "format": "password", "writeOnly": True} if is_secret(schema) else made
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         inner: Any = schema["schema"]

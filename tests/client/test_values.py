@@ -1,7 +1,9 @@
 """Tests that values are unchanged when they are submitted over HTTP, executed, recorded and read by the client."""
 
+import base64
 import functools
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -78,6 +80,14 @@ def made(
 @pytest.fixture(scope="module")
 async def url(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """Run an API, a projector and a worker for all tests of this module, and yield the URL of the API."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("JOBTAPE_SECRET_KEYS", base64.urlsafe_b64encode(b"k" * 32).decode())
+        async with _running(broker_url, tmp_path_factory) as address:
+            yield address
+
+
+@asynccontextmanager
+async def _running(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     topology = some_topology()
     database_url = f"sqlite:///{tmp_path_factory.mktemp('values') / 'view.db'}"
     store = Store(database_url)
@@ -101,12 +111,13 @@ async def client(url: str) -> AsyncIterator[Client]:
         yield opened
 
 
-async def test_secret_and_aliases_are_sent_and_returned(client: Client) -> None:
+async def test_secret_and_aliases_are_sent_and_only_the_handler_gets_the_secret(client: Client) -> None:
     given = Login(userName="a", password=SecretStr("secret"))
     handle = await client.submit(login, given)
-    assert handle.job.payload == {"userName": "a", "password": "secret"}
-    assert await handle.result(timeout=20) == given
-    assert (await client.get(handle)).result == {"user_name": "a", "password": "secret", "length": 6}
+    masked = "**********"
+    assert handle.job.payload == {"userName": "a", "password": masked}
+    assert (await handle.result(timeout=20)).password == SecretStr(masked)
+    assert (await client.get(handle)).result == {"user_name": "a", "password": masked, "length": 6}
 
 
 async def test_result_of_a_derived_class_is_recorded(client: Client) -> None:

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook as Verifier
 
+from jobtape.schemas.job_types.secrets import fault_of_keys
 from jobtape.schemas.webhooks.delivery import DELAYS, retry_delay
-from jobtape.webhooks.secrets import SecretCipher, WebhookKeyWrong, fault_of_keys, new_secret, secret_bytes, signature
+from jobtape.webhooks.secrets import SecretCipher, WebhookKeyWrong, new_secret, secret_bytes, signature
 from jobtape.webhooks.sender import NotSent, Sender, retry_after
 from tests.webhooks.receiver import receiving
 

@@ -20,6 +20,7 @@ from jobtape.environment import is_loopback, is_service_address
 from jobtape.jobs import JobType
 from jobtape.loading import load_job_types
 from jobtape.schemas.errors import DatabaseUnfit, JobtapeError, ViewUnavailable
+from jobtape.schemas.job_types.secrets import check_keys
 from jobtape.schemas.lanes import queues_of
 from jobtape.schemas.timeouts import check_timeouts, longest_timeout
 from jobtape.schemas.topology import Topology
@@ -106,6 +107,7 @@ def fitting_job_types_of(settings: Settings) -> dict[str, JobType]:
     """Load the job types as ``job_types_of`` does. Raises CannotStart for a timeout that the broker does not allow."""
     job_types = job_types_of(settings)
     with configuring():
+        check_keys({name: job_type.secrets for name, job_type in job_types.items()})
         check_timeouts(job_types.values(), longest_timeout(settings.ack_timeout, settings.grace_period))
     return job_types
 

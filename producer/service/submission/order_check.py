@@ -13,6 +13,7 @@ from jobtape.schemas.flows.chains import Chain
 from jobtape.schemas.flows.flow import FLOW, Fork, RecordedFlow
 from jobtape.schemas.flows.follow_ups import recorded_follow_ups
 from jobtape.schemas.flows.recording import OrderOf, forked_flow, recorded_flow
+from jobtape.schemas.flows.references import is_reference
 from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import LONGEST_DELAY, Job, Order
 from jobtape.schemas.job_types.job_type import (
@@ -22,6 +23,7 @@ from jobtape.schemas.job_types.job_type import (
     RESERVED_QUEUES,
     JobTypeSpec,
 )
+from jobtape.schemas.job_types.secrets import SecretReferenced
 from jobtape.schemas.lanes import base_of, lane_of, lane_queue, queues_with_lanes
 from jobtape.schemas.submission import Submission
 
@@ -83,6 +85,13 @@ def _order(
             "modules that have job types"
         )
     payload = _accepted_payload(submission, job_type, limits) if whole else submission.payload
+    try:
+        encrypted = job_type.secrets.encrypted(payload, None if whole else is_reference)
+    except SecretReferenced as error:
+        raise PayloadInvalid(str(error), [{"loc": (), "msg": str(error)}]) from None
+    if encrypted is not payload:
+        payload = encrypted
+        _check_size(payload, limits)
     declared = job_type.declared_gates
     return Order(
         type=job_type.name,

@@ -166,7 +166,12 @@ def _job_type(job_type: JobTypeSpec) -> dict[str, Any]:
         for limit in declared.limits
     ]
     schedules = [
-        {**each.ticks.model_dump(), "name": each.name, "payload": each.payload, "labels": each.labels}
+        {
+            **each.ticks.model_dump(),
+            "name": each.name,
+            "payload": job_type.secrets.masked(each.payload),
+            "labels": each.labels,
+        }
         for each in job_type.schedules
     ]
     unique, debounce = (

@@ -21,6 +21,7 @@ from jobtape.producer.producer import Producer
 from jobtape.producer.service import rules
 from jobtape.schemas.access import Caller, Forbidden
 from jobtape.schemas.job import Job, JobState, Utc
+from jobtape.schemas.job_types.secrets import without_secrets
 from jobtape.schemas.lanes import Lane
 from jobtape.schemas.rules.schedule import Schedule, ScheduleName, Ticks
 from jobtape.schemas.submission import Submission, read_submission
@@ -405,7 +406,8 @@ def _out(rule: Job, schedule: Schedule, latest: Job | None) -> dict[str, Any]:
         "name": schedule.name,
         "id": rule.id,
         "origin": schedule.origin,
-        **{name: getattr(order, name) for name in ("type", "payload", "queue", "labels")},
+        **{name: getattr(order, name) for name in ("type", "queue", "labels")},
+        "payload": without_secrets(order.payload),
         "next": following,
         "latest": None if latest is None else {name: getattr(latest, name) for name in LatestJobOut.model_fields},
     }
