@@ -53,7 +53,7 @@ class Projector:
     ``lease``: seconds after the death of this projector until another one takes over. ``rescue_after``: seconds until
     a job whose work disappeared is placed again. ``job_retention``: seconds that jobs stay in the view after their end,
     0 forever. ``relay``: which events are published to subscribers. ``max_payload``: the bytes of a payload that
-    is made for a job of a flow.
+    is made for a job of a flow. ``maintenance``: see ``ProjectorServices``.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Projector:
         relay: RelayMode = "final",
         job_retention: float = 0.0,
         max_payload: int = 2**20,
+        maintenance: bool = True,
     ) -> None:
         self.owner = owner
         self._topology = topology
@@ -89,6 +90,7 @@ class Projector:
             relay=relay,
             job_retention=job_retention,
             max_payload=max_payload,
+            maintenance=maintenance,
         )
         self._thread = DatabaseThreads("projector")
         self._harmless_step: tuple[int, int] | None = None

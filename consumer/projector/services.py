@@ -7,7 +7,7 @@ lease or finds a gap. A service that fails is logged and started again; it never
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
 from jobtape.broker.publisher import Publisher
@@ -41,11 +41,16 @@ CANCEL_AGAIN: Final = 5.0
 EXPECTED: Final = (ViewUnavailable, BrokerUnavailable, TapeMissing, NotActive, *BROKER_ERRORS)
 
 
+class _Service(Protocol):
+    async def run(self) -> None: ...
+
+
 class ProjectorServices:
     """The services of the active projector. ``link`` is the projector's own connection.
 
     ``rescue_after`` and ``job_retention`` are in seconds, see ``JobRescuer`` and ``Pruner``; ``relay`` says which
-    events are published to subscribers. ``max_payload``: see ``FlowRunner``.
+    events are published to subscribers. ``max_payload``: see ``FlowRunner``. ``maintenance``: whether what was lost is
+    rescued, and what is old removed.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class ProjectorServices:
         relay: RelayMode,
         job_retention: float,
         max_payload: int,
+        maintenance: bool = True,
     ) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         publishing = Link(link.url, name=f"{topology.namespace} projector {owner} (publishing)")
@@ -70,21 +76,24 @@ class ProjectorServices:
         self._relay = Relay(self._active, relay)
         self._webhooks = WebhookDispatcher(self._active)
         self._commits = CommitNotifier(publishing, topology)
-        self._services = (
+        self._services: tuple[_Service, ...] = (
             self._placer,
-            self._lost,
             self._relay,
             DeadLetters(self._active),
-            Pruner(self._active, job_retention),
-            JobRescuer(self._active, rescue_after),
-            QueueDeclarer(self._active, rescue_after),
-            RuleRepeater(self._active),
             self._scheduler,
             self._flows,
             Deadlocks(self._active),
             self._webhooks,
-            WorkerRegistry(self._active),
         )
+        if maintenance:
+            self._services += (
+                self._lost,
+                Pruner(self._active, job_retention),
+                JobRescuer(self._active, rescue_after),
+                QueueDeclarer(self._active, rescue_after),
+                RuleRepeater(self._active),
+                WorkerRegistry(self._active),
+            )
 
     async def close(self) -> None:
         """Close the connections and end the threads. Call it after ``stop``."""

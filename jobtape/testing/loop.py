@@ -14,6 +14,8 @@ from jobtape.process.loop_calls import LoopCaller
 
 T = TypeVar("T")
 
+PAUSE: Final = 0.001
+"""Seconds between two looks at the threads."""
 JOIN_TIMEOUT: Final = 10.0
 """Seconds for the end of the thread."""
 
@@ -39,6 +41,8 @@ class MovableLoop(asyncio.SelectorEventLoop):
         super().__init__(selector)
         selector.on_idle = self._on_idle
         self.calls_in_threads = 0
+        self._in_threads: set[object] = set()
+        """One for each call that has begun and not ended, also of those that were cancelled since."""
         self._waiting_for_idle: list[asyncio.Future[None]] = []
 
     def time(self) -> float:
@@ -50,7 +54,15 @@ class MovableLoop(asyncio.SelectorEventLoop):
     ) -> "asyncio.Future[Any]":
         """Run a call in a thread, and count it until it has ended."""
         self.calls_in_threads += 1
-        call = super().run_in_executor(executor, func, *args)
+
+        def run(*args: Any) -> Any:
+            self._in_threads.add(token := object())
+            try:
+                return func(*args)
+            finally:
+                self._in_threads.discard(token)
+
+        call = super().run_in_executor(executor, run, *args)
         call.add_done_callback(self._note_end)
         return call
 
@@ -59,6 +71,11 @@ class MovableLoop(asyncio.SelectorEventLoop):
         waiter: asyncio.Future[None] = self.create_future()
         self._waiting_for_idle.append(waiter)
         await waiter
+
+    async def threads_ended(self) -> None:
+        """Return when no call runs in a thread any more, not even one that was cancelled."""
+        while self._in_threads or self.calls_in_threads:  # noqa: ASYNC110 - threads set no asyncio.Event
+            await asyncio.sleep(PAUSE)
 
     def _note_end(self, _: object) -> None:
         self.calls_in_threads -= 1

@@ -5,7 +5,6 @@ from types import TracebackType
 from typing import Any, Final
 from uuid import uuid4
 
-import anyio
 from yarl import URL
 
 from jobtape.app import JobTypes, by_name
@@ -43,11 +42,11 @@ class Opening:
 
     def __enter__(self) -> Installation:
         self._offset = clock.offset()
-        self._path, self._store = views.take()
+        self._store = views.take()
         namespace = f"testing-{uuid4().hex[:12]}"
         # Without heartbeats, since the clock may be moved.
         url = f"{_MEMORY_URL}{namespace}" if self._url is None else str(URL(self._url).update_query(heartbeat="0"))
-        own = {"rabbitmq_url": url, "database_url": f"sqlite:///{self._path}", "namespace": namespace}
+        own = {"rabbitmq_url": url, "database_url": self._store.url, "namespace": namespace}
         self._settings = read_settings(**{**self._given, **own})
         broker = None if self._url else self._memory(self._settings)
         self._thread = LoopThread("jobtape testing")
@@ -67,17 +66,21 @@ class Opening:
         try:
             if self._parts is not None:
                 self._thread.call_blocking(self._parts.stop)
+            if self._url:
+                topology = self._settings.topology.with_queues(queues_of(self._job_types.values()))
+                self._thread.call_blocking(remove_namespace, self._url, topology)
+            views.give_back(self._store)
+        except BaseException:
+            self._store.close()  # something may still write to it
+            raise
         finally:
             self._thread.stop()
             openers.pop(self._settings.rabbitmq_url, None)
             clock.move_to(self._offset)
-            views.give_back(self._path, self._store)
-            if self._url:
-                topology = self._settings.topology.with_queues(queues_of(self._job_types.values()))
-                anyio.run(remove_namespace, self._url, topology)
 
     async def _start(self, broker: MemoryBroker | None) -> None:
-        self._parts = Parts(self._thread.loop, self._settings, self._store, self._job_types)
+        # A broker in memory loses nothing.
+        self._parts = Parts(self._thread.loop, self._settings, self._store, self._job_types, maintenance=broker is None)
         await self._parts.start()
         if broker is not None:
             await self._parts.start_worker()

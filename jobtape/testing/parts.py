@@ -33,9 +33,18 @@ class Parts:
     """Runs all parts on ``loop``. All methods are for that loop.
 
     ``settings`` name broker and namespace, and ``store`` is the view, whose tables exist.
+    ``maintenance``: see ``Projector``.
     """
 
-    def __init__(self, loop: MovableLoop, settings: Settings, store: Store, job_types: Mapping[str, JobType]) -> None:
+    def __init__(
+        self,
+        loop: MovableLoop,
+        settings: Settings,
+        store: Store,
+        job_types: Mapping[str, JobType],
+        *,
+        maintenance: bool,
+    ) -> None:
         self.settings = settings
         self.store = store
         self._loop = loop
@@ -51,6 +60,7 @@ class Parts:
             relay=settings.relay_events,
             job_retention=settings.job_retention,
             max_payload=settings.max_payload,
+            maintenance=maintenance,
         )
         self._stack = AsyncExitStack()
         self._projecting: tuple[asyncio.Task[None], asyncio.Event] | None = None
@@ -94,6 +104,7 @@ class Parts:
         await self.stop_worker()
         await self._stack.aclose()
         await _ended(self._projecting)
+        await self._loop.threads_ended()
 
     async def folded(self) -> None:
         """Return when the view has everything that is on the tape. Raises ViewBehind and what the producer raises."""
