@@ -161,9 +161,10 @@ def _failures(page: Page) -> Numbers:
     found = Counter[str]()
     for group in page.locator(".group").all():
         job_type = (group.get_attribute("aria-label") or "").partition(":")[0]
-        failed, retrying = group.locator("strong").all_inner_texts()
-        found[f"{job_type} failures failed"] += _number(failed)
-        found[f"{job_type} failures retrying"] += _number(retrying)
+        attempts = _number(group.locator("[data-name=failed]").inner_text().partition(" ")[0])
+        retrying = sum(_number(text) for text in group.locator("[data-name=retrying]").all_inner_texts())
+        found[f"{job_type} failures failed"] += attempts - retrying
+        found[f"{job_type} failures retrying"] += retrying
     return dict(found)
 
 
