@@ -10,12 +10,14 @@ from jobtape.cli.commands import (
     flows,
     jobs,
     keys,
+    new,
     repairs,
     replays,
     rules,
     schedules,
     servers,
     simulate,
+    top,
     webhooks,
 )
 from jobtape.cli.errors import FAILED, WRONG, BrokenModule, WrongUse
@@ -39,6 +41,7 @@ app = typer.Typer(
 )
 
 SERVE = "Run Jobtape"
+app.command(rich_help_panel=SERVE)(new.new)
 app.command(rich_help_panel=SERVE)(servers.up)
 app.command(rich_help_panel=SERVE)(servers.api)
 app.command(rich_help_panel=SERVE)(servers.worker)
@@ -98,6 +101,7 @@ app.command(rich_help_panel=REPAIR)(bulk.redrive)
 app.command(rich_help_panel=REPAIR)(repairs.failures)
 app.command(rich_help_panel=REPAIR)(repairs.stats)
 app.command(rich_help_panel=REPAIR)(repairs.workers)
+app.command(rich_help_panel=REPAIR)(top.top)
 dead = typer.Typer(help="Show messages that arrived on a work queue but are not jobs.", no_args_is_help=True)
 dead.command("list")(repairs.dead_list)
 dead.command("show")(repairs.dead_show)

@@ -59,7 +59,7 @@ def list_all(names: Sequence[str], *, as_json: bool) -> int:
     return _print_errors(errors)
 
 
-def remove(name: str) -> int:
+def remove(name: str, *, as_json: bool) -> int:
     """Remove the queue with the events that wait on it, and the position.
 
     Returns the exit code: FAILED when database or broker did not answer. Raises JobtapeError when there is neither.
@@ -76,14 +76,17 @@ def remove(name: str) -> int:
     waiting, removed = None, False
     with _noting(errors):
         waiting = asyncio.run(delete())
-    if waiting is not None:
+    if waiting is not None and not as_json:
         print(f"queue {_queue(settings, name)}: removed, with {waiting} events that waited")
     with opened_view(settings) as store, _noting(errors):
         removed = store.positions.forget(SUBSCRIPTION + name)
-    if removed:
+    if removed and not as_json:
         print(f"position {name}: removed")
     if waiting is None and not removed and not errors:
         raise JobtapeError(f"there is no subscription {name!r}, neither a queue nor a position")
+    if as_json:
+        queue = None if waiting is None else {"messages": waiting}
+        show.print_json({"name": name, "position_removed": removed, "queue_removed": queue})
     return _print_errors(errors)
 
 

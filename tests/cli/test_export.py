@@ -59,8 +59,9 @@ def test_export_and_import_give_the_same_view(both: tuple[Installation, Installa
     assert "export it again" in refused.stderr
     assert view(other) == {}
     for _ in range(2):  # the second import finds everything imported
-        done = other.run("import", str(path))
+        done = other.run("import", str(path), "--json")
         assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["file"] == str(path)
         assert differences(view(other), view(one)) == []
 
     for each in (flow, fork, waiting):

@@ -17,6 +17,7 @@ from tests.cli.installation import installation_in
 from tests.cli.programs import LIMIT, Program, until
 from tests.conftest import MakeTopology
 from tests.namespaces import environment_for
+from tools.processes.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "view", "consumer", "broker", "producer")
@@ -142,3 +143,33 @@ def test_packages_of_user_do_not_shadow_jobtape(up: str, project: Path) -> None:
     assert job["state"] == "succeeded", json.dumps(job["error"])
     assert job["result"]["price"] == 15
     assert all(Path(file).is_relative_to(project) for file in job["result"]["files"])
+
+
+def test_new_project_works_at_once(python: Path, tmp_path: Path, broker_url: str, make_topology: MakeTopology) -> None:
+    """Follow the README of a new project, with the wheel."""
+    installation = installation_in(tmp_path, **environment_for(broker_url, make_topology()))
+    env = {name: value for name, value in installation.env.items() if name not in ("JOBTAPE_JOBS", "DATABASE_URL")}
+    bin_folder = str(python.parent)
+    subprocess.run([f"{bin_folder}/jobtape", "new", "my-shop"], cwd=tmp_path, env=env, check=True)
+    project = tmp_path / "my-shop"
+    make = ["make", "--silent", f"BIN={bin_folder}"]
+    tested = subprocess.run(
+        [*make, "test"], cwd=project, env=env, capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert "2 passed" in tested.stdout
+
+    app_port = free_port(avoid={installation.port})
+    run, app = (Program([*make, *target], env, project) for target in (["run"], ["app", f"PORT={app_port}"]))
+    try:
+        run.line_with("worker ", "taking jobs")
+        app.line_with("Application startup complete")
+        with httpx.Client(base_url=f"http://127.0.0.1:{app_port}", timeout=LIMIT, trust_env=False) as client:
+            until(lambda: client.get("/jobtape/health/ready").status_code == 200, "all parts are ready")
+            answer = client.post("/greetings", params={"name": "Ada"})
+            assert answer.status_code == 202, answer.text
+            job = client.get(answer.headers["location"], headers={"Prefer": "wait=30"}).json()
+        assert (job["state"], job["result"]) == ("succeeded", "Hello, Ada! ")
+    finally:
+        app.close()
+        run.close()

@@ -53,17 +53,20 @@ def create(
 def rotate(
     key_id: KeyId,
     overlap: Annotated[str, typer.Option(metavar="TIME", help="How long the old one is valid too.")] = "24h",
+    as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Print a new text of a key. The old one is valid for a day more, or for --overlap."""
     with connect(url) as api:
-        print(post_json(api, f"{_path(key_id)}/rotate", {"overlap": seconds_of("--overlap", overlap)})["key"])
+        made = post_json(api, f"{_path(key_id)}/rotate", {"overlap": seconds_of("--overlap", overlap)})
+    show.print_json(made) if as_json else print(made["key"])
 
 
-def revoke(key_id: KeyId, url: Url = DEFAULT_URL) -> None:
+def revoke(key_id: KeyId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """Let no more requests with a key be answered. Takes effect within 5 seconds."""
-    with connect(url) as api:
-        api.request("DELETE", _path(key_id))
+    revoked = ask(url, "DELETE", _path(key_id))
+    if as_json:
+        show.print_json(revoked)
 
 
 def _path(key_id: str) -> str:

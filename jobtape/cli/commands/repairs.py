@@ -111,11 +111,12 @@ def subscriptions_list(
 
 def subscriptions_remove(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name given to `jobtape.subscribe`.")],
+    as_json: Json = False,
 ) -> int:
     """Remove a subscription's position, and its queue with all events that wait on it."""
     from jobtape.cli import subscriptions  # noqa: PLC0415
 
-    return subscriptions.remove(name)
+    return subscriptions.remove(name, as_json=as_json)
 
 
 def doctor(jobs: Jobs = None, app_dir: AppDir = None, as_json: Json = False) -> int:

@@ -94,18 +94,22 @@ def export(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, compressed; it must not exist.")],
     since: FromPosition = "first",
     until: UntilPosition = None,
+    as_json: Json = False,
 ) -> int:
     """Write all events that the view has kept to a file, for example as a backup; needs DATABASE_URL."""
     from jobtape.cli.tape.export import run_export  # noqa: PLC0415
 
-    return run_export(file, since=since, until=until)
+    return run_export(file, since=since, until=until, as_json=as_json)
 
 
-def import_(file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `jobtape export` wrote.")]) -> int:
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `jobtape export` wrote.")],
+    as_json: Json = False,
+) -> int:
     """Import a file into an empty installation, whose projector must be running; no job runs again."""
     from jobtape.cli.tape.import_ import run_import  # noqa: PLC0415
 
-    return run_import(file)
+    return run_import(file, as_json=as_json)
 
 
 def _run(url: str, name: str, payload: Mapping[str, Any], detach: bool, as_json: bool) -> int:

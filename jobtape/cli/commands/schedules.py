@@ -65,22 +65,22 @@ def put(
     show.print_json(rule) if as_json else print(one_line(f"{name} is in force by the job {rule['id']}"))
 
 
-def delete(name: Name, url: Url = DEFAULT_URL) -> None:
+def delete(name: Name, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """End a schedule. Jobs that it has submitted go on."""
-    ask(url, "DELETE", _path(name))
-    print(one_line(f"{name} deleted"))
+    ended = ask(url, "DELETE", _path(name))
+    show.print_json(ended) if as_json else print(one_line(f"{name} deleted"))
 
 
-def pause(name: Name, url: Url = DEFAULT_URL) -> None:
+def pause(name: Name, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """Let a schedule submit nothing until it is resumed."""
-    ask(url, "POST", f"{_path(name)}/pause")
-    print(one_line(f"{name} paused"))
+    rule = ask(url, "POST", f"{_path(name)}/pause")
+    show.print_json(rule) if as_json else print(one_line(f"{name} paused"))
 
 
-def resume(name: Name, url: Url = DEFAULT_URL) -> None:
+def resume(name: Name, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """Let a paused schedule go on with the first tick after now."""
-    ask(url, "POST", f"{_path(name)}/resume")
-    print(one_line(f"{name} resumed"))
+    rule = ask(url, "POST", f"{_path(name)}/resume")
+    show.print_json(rule) if as_json else print(one_line(f"{name} resumed"))
 
 
 def trigger(name: Name, as_json: Json = False, url: Url = DEFAULT_URL) -> None:

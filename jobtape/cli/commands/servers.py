@@ -101,7 +101,7 @@ def outbox(
     from jobtape.cli.parts import outbox as part  # noqa: PLC0415
 
     if prune_inbox is not None:
-        return part.prune_inbox(prune_inbox, outbox_url=outbox_url)
+        return part.prune_inbox(prune_inbox, as_json=as_json, outbox_url=outbox_url)
     if list_ or remove is not None:
         return part.show_or_remove(remove, as_json=as_json, outbox_url=outbox_url)
     part.run_outbox(outbox_url=outbox_url, jobs=jobs, app_dir=app_dir, log_level=log_level)
@@ -117,8 +117,9 @@ def init(
             "--accept-gap", help="Continue after a gap in the tape; the view will never contain the missing events."
         ),
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Create what is missing on the broker and in the database, and leave the rest unchanged."""
     from jobtape.cli.parts.init import run_init  # noqa: PLC0415
 
-    run_init(accept_gap=accept_gap, jobs=jobs, app_dir=app_dir)
+    run_init(accept_gap=accept_gap, as_json=as_json, jobs=jobs, app_dir=app_dir)

@@ -53,37 +53,39 @@ def create(
     show.print_json(made) if as_json else print(f"{made['id']}\n{made['secret']}")
 
 
-def delete(webhook_id: WebhookId, url: Url = DEFAULT_URL) -> None:
+def delete(webhook_id: WebhookId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """Delete a webhook."""
-    with connect(url) as api:
-        api.request("DELETE", _path(webhook_id))
+    _print_changed(ask(url, "DELETE", _path(webhook_id)), as_json)
 
 
-def enable(webhook_id: WebhookId, url: Url = DEFAULT_URL) -> None:
+def enable(webhook_id: WebhookId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """Let a webhook get the events from now on. `replay` brings what it has missed."""
-    _change(url, webhook_id, {"enabled": True})
+    _print_changed(_change(url, webhook_id, {"enabled": True}), as_json)
 
 
-def disable(webhook_id: WebhookId, url: Url = DEFAULT_URL) -> None:
+def disable(webhook_id: WebhookId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """Let a webhook get no events until it is enabled."""
-    _change(url, webhook_id, {"enabled": False})
+    _print_changed(_change(url, webhook_id, {"enabled": False}), as_json)
 
 
-def rotate(webhook_id: WebhookId, url: Url = DEFAULT_URL) -> None:
+def rotate(webhook_id: WebhookId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """Make a new secret and print it. The old one also signs for 24 hours."""
     with connect(url) as api:
-        print(post_json(api, f"{_path(webhook_id)}/rotate", {})["secret"])
+        made = post_json(api, f"{_path(webhook_id)}/rotate", {})
+    show.print_json(made) if as_json else print(made["secret"])
 
 
-def test(webhook_id: WebhookId, url: Url = DEFAULT_URL) -> None:
+def test(webhook_id: WebhookId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """Send a test event, and print the id of its delivery. `jobtape watch` shows how it ends."""
-    print(ask(url, "POST", f"{_path(webhook_id)}/test")["id"])
+    delivery = ask(url, "POST", f"{_path(webhook_id)}/test")
+    show.print_json(delivery) if as_json else print(delivery["id"])
 
 
 def replay(
     webhook_id: WebhookId,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="From this time on: 2030-01-31T12:00, 2h.")] = None,
     after: Annotated[int | None, typer.Option(metavar="CURSOR", help="After this cursor.")] = None,
+    as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Deliver past events that were not delivered, and those whose delivery has failed."""
@@ -91,15 +93,21 @@ def replay(
         raise WrongUse("say from where on: --since TIME or --after CURSOR")
     content = {"after": after} if since is None else {"since": time_of("--since", since)}
     with connect(url) as api:
-        post_json(api, f"{_path(webhook_id)}/replay", content)
+        _print_changed(post_json(api, f"{_path(webhook_id)}/replay", content), as_json)
 
 
-def _change(url: str, webhook_id: str, values: dict[str, Any]) -> None:
+def _print_changed(webhook: dict[str, Any], as_json: bool) -> None:
+    """Print a webhook after a change, as JSON or not at all."""
+    if as_json:
+        show.print_json(webhook)
+
+
+def _change(url: str, webhook_id: str, values: dict[str, Any]) -> dict[str, Any]:
     from jobtape.client.http.bodies import json_of  # noqa: PLC0415 - HTTP
 
     with connect(url) as api:
         headers = {"Content-Type": "application/json"}
-        api.request("PATCH", _path(webhook_id), content=json_of(values), headers=headers)
+        return api.request("PATCH", _path(webhook_id), content=json_of(values), headers=headers).content
 
 
 def _path(webhook_id: str) -> str:

@@ -76,6 +76,8 @@ def show_or_remove(job_id: str | None, *, as_json: bool, outbox_url: str | None)
     with _opened(settings) as engine:
         if job_id is not None:
             if _in_database(engine, lambda connection: rows.remove(connection, job_id)):
+                if as_json:
+                    show.print_json({"removed": job_id})
                 return 0
             print(f"jobtape: no job {one_line(job_id)} in the outbox that cannot be published", file=sys.stderr)
             return 1
@@ -96,13 +98,13 @@ def show_or_remove(job_id: str | None, *, as_json: bool, outbox_url: str | None)
     return 0
 
 
-def prune_inbox(days: int, *, outbox_url: str | None) -> int:
+def prune_inbox(days: int, *, as_json: bool, outbox_url: str | None) -> int:
     """Delete the rows of the inbox that are older than ``days``, some in each transaction. Returns the exit code."""
     before, pruned = datetime.now(UTC) - timedelta(days=days), 0
     with _opened(settings_with(outbox_url=outbox_url)) as engine:
         while page := _in_database(engine, lambda connection: rows.prune_inbox(connection, before, PRUNED_AT_ONCE)):
             pruned += page
-    print(f"{pruned} rows of the inbox were removed")
+    show.print_json({"removed": pruned}) if as_json else print(f"{pruned} rows of the inbox were removed")
     return 0
 
 

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from jobtape.cli import log_output as logs
 from jobtape.cli.errors import OK, CannotStart, WrongUse
 from jobtape.cli.parts.start import opened_view, settings_with
-from jobtape.cli.printing import progress_bar
+from jobtape.cli.printing import print_json, progress_bar
 from jobtape.cli.values import position_of
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import faults_of, first_fault
@@ -31,7 +31,7 @@ SLACK: Final = 300.0
 """Seconds: a removal that was running when the export began may be recorded with an earlier time than its commit."""
 
 
-def run_export(path: Path, *, since: str, until: str | None) -> int:
+def run_export(path: Path, *, since: str, until: str | None, as_json: bool = False) -> int:
     """Write the whole file, or nothing. Returns the exit code; raises JobtapeError."""
     settings = settings_with()
     logs.configure("export", settings.log_level)
@@ -41,7 +41,10 @@ def run_export(path: Path, *, since: str, until: str | None) -> int:
         after, until_cursor = _cursors(store, since, until)
         header = TapeHeader(id=str(uuid4()), namespace=settings.namespace, after=after, until=until_cursor)
         events = export(store, path, header)
-    print(f"{events} events in {path}, up to the cursor {until_cursor}", file=sys.stderr)
+    if as_json:
+        print_json({"file": str(path), "events": events, "until": until_cursor})
+    else:
+        print(f"{events} events in {path}, up to the cursor {until_cursor}", file=sys.stderr)
     return OK
 
 

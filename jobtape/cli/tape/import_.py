@@ -25,7 +25,7 @@ from jobtape.broker.publisher import Publisher
 from jobtape.cli import log_output as logs
 from jobtape.cli.errors import OK, CannotStart
 from jobtape.cli.parts.start import opened_view, settings_with
-from jobtape.cli.printing import progress_bar
+from jobtape.cli.printing import print_json, progress_bar
 from jobtape.producer.service.barrier import Barrier
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, ViewUnavailable
@@ -87,7 +87,7 @@ def _is_of(export: str, body: bytes) -> bool:
     return isinstance(event, dict) and event.get("imported") == export
 
 
-def run_import(path: Path) -> int:
+def run_import(path: Path, *, as_json: bool = False) -> int:
     """Import the file. Returns the exit code; raises JobtapeError."""
     settings = settings_with()
     logs.configure("import", settings.log_level)
@@ -95,7 +95,10 @@ def run_import(path: Path) -> int:
         header, events = _check(path)
         topology = settings.topology
         asyncio.run(_Import(settings.rabbitmq_url, topology, store, path, header, events).run())
-    print(f"{events} events of {path} are on the tape and in the view", file=sys.stderr)
+    if as_json:
+        print_json({"file": str(path), "events": events})
+    else:
+        print(f"{events} events of {path} are on the tape and in the view", file=sys.stderr)
     return OK
 
 
