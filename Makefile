@@ -5,7 +5,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 # Each process that is started would compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help venv run demo test bench lint types docs graph pictures vendor lock clean
+.PHONY: help venv run demo test bench lint types docs graph pictures vendor lock sbom audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,12 @@ lock: venv ## write the lock files from pyproject.toml
 	@$(COMPILE) -o requirements.lock
 	@$(COMPILE) --group dev -o requirements-dev.lock
 	@$(COMPILE:pyproject.toml=) --group bench -o requirements-bench.lock
+
+sbom: venv ## the bill of materials of what the package installs (CycloneDX), in build/sbom.cdx.json
+	@$(BIN)/python -m tools.sbom
+
+audit: venv ## look up the locked packages in a database of known vulnerabilities; needs the internet
+	@$(BIN)/python -m tools.audit
 
 clean: ## remove what was created here: .venv, .jobtape (all data), caches, our container
 	@$(PY) -m tools.clean

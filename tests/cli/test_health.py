@@ -14,7 +14,8 @@ from tools.processes.ports import free_port
 @pytest.mark.parametrize("part", ["worker", "projector"])
 def test_part_is_ready_while_it_works(broker_installation: Installation, part: str) -> None:
     port = free_port()
-    program = broker_installation.start(part, JOBTAPE_HEALTH_PORT=str(port))
+    # As in Kubernetes, whose probes come from another host: no key is needed.
+    program = broker_installation.start(part, JOBTAPE_HEALTH_PORT=str(port), JOBTAPE_HOST="0.0.0.0")
     until(lambda: health(f"http://127.0.0.1:{port}")[0] == 200, f"the {part} is ready")
     program.send(signal.SIGTERM)
     assert program.code() == 0

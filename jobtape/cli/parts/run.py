@@ -10,7 +10,7 @@ from typing import Protocol
 
 from jobtape.cli.parts.lifeline import Lifeline
 from jobtape.cli.parts.signals import stop_on_signals
-from jobtape.cli.parts.start import configuring, refuse_exposure
+from jobtape.cli.parts.start import configuring
 from jobtape.process import forks
 from jobtape.process import loggers as own_loggers
 from jobtape.settings import Settings
@@ -48,9 +48,9 @@ async def run_part(
 
 
 def _health(name: str, part: RunnablePart, settings: Settings) -> AbstractAsyncContextManager[None]:
+    """Serve the health checks, on any address and without a key: the probes of Kubernetes come from other hosts."""
     if settings.health_port == 0:
         return nullcontext()
-    refuse_exposure(settings)
     from jobtape.cli.parts.serving import health  # noqa: PLC0415  # imports the web framework
 
     return health(settings.host, settings.health_port, name, lambda: part.fault)

@@ -1,0 +1,1 @@
+"""Tests of what is released and deployed: manifests, bill of materials, audit."""
