@@ -22,7 +22,7 @@ from jobtape.broker.frames import READ_SIZE, FrameReader
 from jobtape.broker.tasks import cancel_and_wait
 from jobtape.process import forks
 from jobtape.schemas.errors import BrokerUnavailable
-from jobtape.schemas.urls import without_password
+from jobtape.schemas.urls import each_url, without_password
 
 __all__ = ["BROKER_ERRORS", "Connection", "Link", "reason_of"]
 
@@ -49,13 +49,7 @@ RuntimeError is for one that is closed already."""
 @asynccontextmanager
 async def connected(url: str, limit: float) -> AsyncIterator[Connection]:
     """Give a connection for the block, which may take ``limit`` seconds. Raises BrokerUnavailable with what to do."""
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            connection = await aio_pika.connect(url)
-    except BROKER_ERRORS as error:
-        raise BrokerUnavailable(
-            f"{describe_connection_error(url, error)}: start it, or set RABBITMQ_URL to its address"
-        ) from None
+    url, connection = await _first_connection(url)
     try:
         async with connection, asyncio.timeout(limit):
             yield connection
@@ -63,6 +57,18 @@ async def connected(url: str, limit: float) -> AsyncIterator[Connection]:
         raise BrokerUnavailable(
             f"the broker at {without_password(url)} stopped answering ({reason_of(error)}): see its log, then try again"
         ) from None
+
+
+async def _first_connection(urls: str) -> tuple[str, Connection]:
+    """Return a connection to the first host that can be used, and its URL. Raises BrokerUnavailable."""
+    faults = []
+    for url in each_url(urls):
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                return url, await aio_pika.connect(url)
+        except BROKER_ERRORS as error:
+            faults.append(describe_connection_error(url, error))
+    raise BrokerUnavailable(f"{'; '.join(faults)}: start it, or set RABBITMQ_URL to its address")
 
 
 class Transports(TransportFactory):
@@ -87,10 +93,15 @@ class Transports(TransportFactory):
 
 
 class Link:
-    """Keeps one connection up. ``setup`` runs on each new connection before anyone else gets it."""
+    """Keeps one connection up. ``setup`` runs on each new connection before anyone else gets it.
+
+    ``url``: with several hosts, they are tried in turn, and there is a pause when all were tried. When a connection is
+    lost, the next host is tried first, since the one that was lost may be dead.
+    """
 
     def __init__(self, url: str, *, name: str, setup: Setup | None = None) -> None:
-        self.url = url
+        self._urls = each_url(url)
+        self._tried = 0
         self.name = name
         self.fault: str | None = "not connected yet"
         """Why there is no usable connection; None while there is one."""
@@ -100,6 +111,11 @@ class Link:
         self._closed: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._transports = Transports()
+
+    @property
+    def url(self) -> str:
+        """The URL of the host that is used, or tried next."""
+        return self._urls[self._tried % len(self._urls)]
 
     def start(self) -> None:
         """Start connecting in the background."""
@@ -134,13 +150,13 @@ class Link:
         return self._up.is_set() and self._connection is not None and not self._connection.is_closed
 
     async def _keep_up(self) -> None:
-        pause = FIRST_PAUSE
+        pause, failed = FIRST_PAUSE, 0
         while True:
             try:
                 closed = await self._connect()
                 if pause > FIRST_PAUSE:
                     log.info("%s: connected to %s", self.name, without_password(self.url))
-                pause = FIRST_PAUSE
+                pause, failed = FIRST_PAUSE, 0
                 await closed
                 self.fault = f"the connection to {without_password(self.url)} was lost"
                 log.warning("%s: %s; connecting again", self.name, self.fault)
@@ -156,8 +172,11 @@ class Link:
                 connection, self._connection = self._connection, None
                 if connection is not None:
                     await self._drop(connection)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            self._tried += 1
+            failed += 1
+            if failed % len(self._urls) == 0:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _connect(self) -> "asyncio.Future[None]":
         """Make a new connection and set it up. Return a future that is done when the connection is lost."""
@@ -178,7 +197,8 @@ class Link:
         return closed
 
     async def _open(self) -> Connection:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
+        # A host that is cut off must not hold up the others for long.
+        async with asyncio.timeout(CONNECT_TIMEOUT if len(self._urls) == 1 else CONNECT_TIMEOUT / 2):
             url = make_url(self.url)
             if "heartbeat" not in url.query:
                 url = make_url(self.url, heartbeat=HEARTBEAT)

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 import httpx
 
 from jobtape.schemas.topology import Topology
-from jobtape.schemas.urls import without_password
+from jobtape.schemas.urls import each_url, without_password
 
 LIMIT: Final = 5.0
 """Seconds that a call may take."""
@@ -68,7 +68,7 @@ class ManagementApi:
     """
 
     def __init__(self, broker: str, url: str | None) -> None:
-        parts = urlsplit(broker)
+        parts = urlsplit(each_url(broker)[0])
         secure = parts.scheme == "amqps"
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         default = f"{'https' if secure else 'http'}://{host}:{15671 if secure else 15672}"

@@ -27,7 +27,7 @@ from jobtape.schemas.job import WorkQueueName
 from jobtape.schemas.job_types.secrets import fault_of_keys
 from jobtape.schemas.timeouts import longest_timeout
 from jobtape.schemas.topology import TapeRetention, Topology
-from jobtape.schemas.urls import ENCODE, is_unambiguous
+from jobtape.schemas.urls import ENCODE, each_url, is_unambiguous
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ class Settings(BaseSettings):
     )
 
     rabbitmq_url: str = Field("amqp://guest:guest@localhost:5672/", validation_alias=AliasChoices("RABBITMQ_URL"))
-    """The broker's URL: amqp://user:password@host:5672/ or amqps://…"""
+    """The broker's URL: amqp://user:password@host:5672/ or amqps://… Several hosts of a cluster, separated by commas,
+    are tried in turn. With amqps, the parameters cafile, certfile and keyfile name files in PEM format."""
     database_url: str = Field("sqlite:///.jobtape/view.db", validation_alias=AliasChoices("DATABASE_URL"))
     """The database of the view: sqlite:///path or postgresql://user:password@host/name."""
     outbox_url: str | None = None
@@ -200,9 +201,10 @@ class Settings(BaseSettings):
     @field_validator("rabbitmq_url")
     @classmethod
     def _amqp(cls, value: str) -> str:
-        if not value.startswith(("amqp://", "amqps://")):
+        urls = each_url(value)
+        if not all(url.startswith(("amqp://", "amqps://")) for url in urls):
             raise ValueError("write it as amqp://user:password@host:5672/ (or amqps://)")
-        if not is_unambiguous(value):
+        if not all(is_unambiguous(url) for url in urls):
             # The value is not shown, because it may contain a password.
             raise ValueError(f"it is not a valid URL: {ENCODE}")
         return value
@@ -246,9 +248,9 @@ class Settings(BaseSettings):
     @property
     def installation(self) -> str:
         """A description of the installation for messages, without a password."""
-        broker = urlsplit(self.rabbitmq_url)
-        port = "" if broker.port is None else f":{broker.port}"
-        return f"{self.namespace} on {broker.hostname}{port}{broker.path}"
+        brokers = [urlsplit(url) for url in each_url(self.rabbitmq_url)]
+        hosts = ",".join(f"{each.hostname}{'' if each.port is None else f':{each.port}'}" for each in brokers)
+        return f"{self.namespace} on {hosts}{brokers[0].path}"
 
 
 def read_settings(**overrides: Any) -> Settings:

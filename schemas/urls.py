@@ -11,9 +11,25 @@ from urllib.parse import urlsplit
 HIDDEN: Final = "(not a URL)"
 ENCODE: Final = "percent-encode special characters in the password (@ is %40, / %2F, ? %3F, # %23, : %3A, % %25)"
 
+_NEXT: Final = re.compile(r",(?=\s*[a-z]+://)")
 _USER: Final = re.compile(r"[^\s:/?#\[\]]*")
 _HOST: Final = re.compile(r"[A-Za-z0-9_.:%-]+")
 _PATH: Final = re.compile(r"[^\s?#@]*")
+
+
+def each_url(urls: str) -> list[str]:
+    """Return the URL of each host of ``scheme://user:password@one:5672,other:5672/path``, or of each URL in a list that
+    is separated by commas, in their order.
+    """
+    if "," not in urls:
+        return [urls]
+    found = []
+    for url in _NEXT.split(urls):
+        scheme, _, rest = url.strip().partition("://")
+        end = min((i for i in (rest.find(each, rest.rfind("@") + 1) for each in "/?#") if i >= 0), default=len(rest))
+        user, at, hosts = rest[:end].rpartition("@")
+        found += [f"{scheme}://{user}{at}{host.strip()}{rest[end:]}" for host in hosts.split(",")]
+    return found
 
 
 def is_unambiguous(url: str) -> bool:

@@ -125,3 +125,25 @@ async def test_link_can_be_closed_at_any_moment() -> None:
             await asyncio.sleep(0)
         async with asyncio.timeout(10):
             await link.close()
+
+
+async def test_hosts_are_tried_in_turn_and_the_lost_one_last(proxy: Proxy, broker_url: str) -> None:
+    used, dead = URL(proxy.url), f"127.0.0.1:{free_port()}"
+    other = URL(broker_url)
+    hosts = f"{dead},{used.host}:{used.port},{other.host}:{other.port}"
+    credentials, _, _ = str(used).partition("://")[2].rpartition("@")
+    at = f"{credentials}@" if credentials else ""
+    link = Link(f"amqp://{at}{hosts}{used.raw_path}", name="test")
+    link.start()
+    async with asyncio.timeout(10):
+        first = await link.connection()
+    assert URL(link.url).port == used.port, "the first host is dead, so the second one is used"
+    proxy.refuse = True
+    proxy.cut()
+    await eventually(lambda: first.is_closed)
+    began = time.monotonic()
+    async with asyncio.timeout(10):
+        await link.connection()
+    assert URL(link.url).port == other.port
+    assert time.monotonic() - began < 5
+    await link.close()

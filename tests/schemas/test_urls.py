@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobtape.schemas.urls import HIDDEN, is_unambiguous, without_password
+from jobtape.schemas.urls import HIDDEN, each_url, is_unambiguous, without_password
 
 SECRETS = ("hun", "ter2")
 """The two parts of a password; neither may be shown."""
@@ -50,3 +50,18 @@ def test_ambiguous_url_is_hidden(url: str, scheme: str) -> None:
 def test_url_is_shown_without_password(url: str, shown: str) -> None:
     assert is_unambiguous(url.format(scheme="amqp"))
     assert without_password(url.format(scheme="amqp")) == shown.format(scheme="amqp")
+
+
+@pytest.mark.parametrize(
+    ("urls", "found"),
+    [
+        ("amqp://a:5672/", ["amqp://a:5672/"]),
+        ("amqp://u:p@a:1,b,c:2/v?heartbeat=5", [f"amqp://u:p@{each}/v?heartbeat=5" for each in ("a:1", "b", "c:2")]),
+        ("amqp://u:p,w@a,b", ["amqp://u:p,w@a", "amqp://u:p,w@b"]),
+        ("amqps://u:p@a/v, amqp://b:1/", ["amqps://u:p@a/v", "amqp://b:1/"]),
+        ("amqp://u:p@[::1]:1,[::2]:2/", ["amqp://u:p@[::1]:1/", "amqp://u:p@[::2]:2/"]),
+        ("amqps://a,b/v?cafile=/x,y.pem", ["amqps://a/v?cafile=/x,y.pem", "amqps://b/v?cafile=/x,y.pem"]),
+    ],
+)
+def test_each_host_has_a_url(urls: str, found: list[str]) -> None:
+    assert each_url(urls) == found
