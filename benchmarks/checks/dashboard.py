@@ -34,6 +34,7 @@ Numbers = dict[str, int]
 
 def main() -> int:
     """Run the check, and return the exit status."""
+    expect.set_options(timeout=120_000)  # how fast the pages are is measured elsewhere
     parser = options(__doc__)
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
