@@ -2,13 +2,15 @@
 
     .venv/bin/python -m benchmarks.checks.flows [--broker B] [--database D] [--children 10000] [--rounds 3]
 
-In each round as many plain jobs as the flow has children are submitted in batches, and then the flow: one job returns a
-list, a mapped node has a job for each item, and one job gets all results. Both are timed from the first request to the
-end of the last job in the view, so one round compares the same machine. Reported: jobs a second, the ratio of each
-round, the time of the chain, and the memory of projector and worker: the most during each flow.
+Plain jobs and flows take turns, plain jobs first and last. There are as many plain jobs, submitted in batches, as the
+flow has children: one job returns a list, a mapped node has a job for each item, and one job gets all results. Both are
+timed from the first request to the end of the last job in the view. The rate of a flow is compared with the mean of the
+plain jobs before and after it. Reported: jobs a second, the ratio of each flow, the processor time of projector, worker
+and API for each job, which other programs on the machine hardly change, the time of the chain, and the most memory that
+projector and worker have during each flow.
 
-Exits 0 only if the flow's rate is at least 0.4 of that of plain jobs in the median, the memory in the last round is at
-most a fifth above that of the first, and all results are right.
+Exits 0 only if the ratio is at least 0.4 in the median, the memory of the last flow is at most a fifth above that of
+the first, and all results are right.
 """
 
 import statistics
@@ -17,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, Final
 
 import httpx
@@ -52,33 +55,42 @@ def run(made: Installation, children: int, rounds: int) -> int:
     for part in ("projector", "api", "worker"):
         made.start(part)
     made.wait_ready()
-    ratios: list[float] = []
+    plain: list[float] = []
+    flows: list[float] = []
     most: list[float] = []
     right = True
     store = made.store()
     try:
         with made.client() as client:
-            for n in range(1, rounds + 1):
-                plain = children / plain_jobs(client, store, children)
+            for n in range(rounds + 1):
+                before = cpu(made)
+                plain.append(children / plain_jobs(client, store, children))
+                print(f"{plain[-1]:.0f} plain jobs/s, {1000 * (cpu(made) - before) / children:.1f} ms each", flush=True)
+                if n == rounds:
+                    break
+                before = cpu(made)
                 with most_memory(made) as peak:
                     seconds, result = flow(client, fan(children))
-                rate = children / seconds
+                flows.append(children / seconds)
                 right = right and result == {"total": sum(range(children)) + children}
-                ratios.append(rate / plain)
                 most.append(max(peak))
-                print(
-                    f"round {n}: {plain:.0f} plain jobs/s, {rate:.0f} children/s, ratio {ratios[-1]:.2f}; "
-                    f"at most {most[-1]:.0f} MiB",
-                    flush=True,
-                )
+                each = 1000 * (cpu(made) - before) / children
+                print(f"{flows[-1]:.0f} children/s, {each:.1f} ms each; at most {most[-1]:.0f} MiB", flush=True)
             seconds, result = flow(client, chain())
             right = right and result == {f"n{CHAIN - 1}": CHAIN}
     finally:
         store.close()
+    ratios = [rate / statistics.mean(beside) for rate, beside in zip(flows, pairwise(plain), strict=True)]
     print(f"a chain of {CHAIN}: {seconds:.1f} s, {1000 * seconds / CHAIN:.0f} ms a job; all results right: {right}")
     ratio, growth = statistics.median(ratios), most[-1] / most[0]
-    print(f"ratio {ratio:.2f} in the median, memory of the last round {growth:.2f} times that of the first")
+    shown = ", ".join(f"{each:.2f}" for each in ratios)
+    print(f"ratios {shown}; memory of the last flow {growth:.2f} times that of the first")
     return 0 if right and ratio >= LEAST_RATIO and growth <= MOST_GROWTH else 1
+
+
+def cpu(made: Installation) -> float:
+    """Return the seconds of processor time that all parts have used so far."""
+    return sum(part.cpu() for part in made.parts)
 
 
 def fan(children: int) -> dict[str, Any]:
