@@ -23,6 +23,7 @@ from jobtape.broker.tasks import cancel_and_wait
 from jobtape.process import forks
 from jobtape.schemas.errors import BrokerUnavailable
 from jobtape.schemas.urls import each_url, without_password
+from jobtape.telemetry.instruments import reconnects
 
 __all__ = ["BROKER_ERRORS", "Connection", "Link", "reason_of"]
 
@@ -159,6 +160,8 @@ class Link:
                 pause, failed = FIRST_PAUSE, 0
                 await closed
                 self.fault = f"the connection to {without_password(self.url)} was lost"
+                # The name is the namespace, the part, and what may be an id.
+                reconnects.labels(next(iter(self.name.split()[1:2]), "other")).inc()
                 log.warning("%s: %s; connecting again", self.name, self.fault)
             except Exception as error:  # noqa: BLE001 - any error (an invalid URL too) is logged and shown
                 if self._connection is None:

@@ -25,6 +25,7 @@ from jobtape.schemas.events import CONTENT_TYPE, Deferred, EncodedEvent, JobEven
 from jobtape.schemas.messages.barrier import barrier_body
 from jobtape.schemas.placement import deferral
 from jobtape.schemas.topology import BARRIER_KEY, EVENT_KEY, Topology, work_key
+from jobtape.telemetry.instruments import publish_confirm
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +153,7 @@ class Publisher:
         refused the message, instead of trying again.
         """
         limit = self.timeout if timeout is None else timeout
+        began = time.monotonic()
         pause = FIRST_PAUSE
         fault = "no confirm came"
         headers = {"CC": list(cc)} if cc else {}
@@ -160,7 +162,8 @@ class Publisher:
                 while True:
                     try:
                         properties = message_properties(headers=headers, content_type=content_type)
-                        return await self._channel.publish(body, key, properties, mandatory=True)
+                        await self._channel.publish(body, key, properties, mandatory=True)
+                        return publish_confirm.observe(time.monotonic() - began)
                     except aiormq.exceptions.PublishError:
                         raise TapeMissing(
                             f"the tape {self.topology.log.name} is not on the broker: nothing was recorded. "

@@ -21,7 +21,9 @@ from jobtape.schemas.fold import TRANSITIONS
 from jobtape.schemas.job import JobState
 from jobtape.schemas.submission import Submission
 from jobtape.settings import Settings
+from jobtape.telemetry.metrics import METRICS
 from tools.clone import ROOT
+from tools.monitoring import ALERTS
 
 
 def settings_table() -> str:
@@ -102,10 +104,30 @@ def transitions_table() -> str:
     return "\n".join(lines)
 
 
+def metrics_table() -> str:
+    """Return a Markdown table of all metrics."""
+    lines = ["| metric | type | labels | source | meaning |", "|---|---|---|---|---|"]
+    for spec in METRICS:
+        labels = ", ".join(f"`{label}`" for label in spec.labels)
+        lines.append(f"| `{spec.exposed}` | {spec.kind} | {labels} | {spec.source} | {spec.meaning} |")
+    return "\n".join(lines)
+
+
+def alerts_table() -> str:
+    """Return a Markdown table of the alert rules."""
+    lines = ["| alert | condition | for | what to do |", "|---|---|---|---|"]
+    for alert in ALERTS:
+        condition = alert.expr.replace("|", "\\|")
+        lines.append(f"| `{alert.name}` | `{condition}` | {alert.wait} | {alert.todo} |")
+    return "\n".join(lines)
+
+
 PARTS: Final[dict[str, tuple[str, Callable[[], str]]]] = {
     "states": ("concepts/states.md", transitions_table),
     "settings": ("reference/settings.md", settings_table),
     "problems": ("reference/errors.md", problems_table),
+    "metrics": ("reference/metrics.md", metrics_table),
+    "alerts": ("reference/metrics.md", alerts_table),
     "submission": ("reference/rest.md", lambda: fields_table(Submission)),
     "job": ("reference/job.md", lambda: fields_table(JobOut)),
     "job-parameters": ("reference/python.md", lambda: parameters_table(job)),

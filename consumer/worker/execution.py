@@ -37,7 +37,7 @@ from jobtape.schemas.events import (
 from jobtape.schemas.job import Order, Progress
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.retry import RetryPolicy, next_delay
-from jobtape.telemetry import tracing
+from jobtape.telemetry import instruments, tracing
 from jobtape.telemetry.work import ExecutionSpan, Work
 
 log = logging.getLogger("jobtape.job")
@@ -107,6 +107,14 @@ class Execution:
 
         Cancelling this requests the handler to end and does not wait for it. Raises ExecutionAborted.
         """
+        outcome = await self._traced(handlers, job_type, queue)
+        wait = (self.started_at - self.event.time).total_seconds()
+        # Anybody can publish names of job types, and each would be a time series.
+        name = "unknown" if job_type is None else job_type.name
+        instruments.note_execution(name, outcome.name, wait, self._duration())
+        return outcome
+
+    async def _traced(self, handlers: Handlers, job_type: JobTypeSpec | None, queue: str) -> EncodedEvent:
         span = self._span = self._started_span(queue)
         if span is None:
             return await self._run(handlers, job_type)

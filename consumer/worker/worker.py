@@ -18,6 +18,7 @@ The methods are in the order in which a delivery passes them: take, run, publish
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Coroutine, Mapping, Sequence
 from datetime import datetime
@@ -52,6 +53,7 @@ from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.lanes import LANES, lane_of
 from jobtape.schemas.timeouts import check_timeouts, longest_timeout, longest_wait
 from jobtape.schemas.topology import Topology, queue_of, work_key
+from jobtape.telemetry import instruments
 
 log = logging.getLogger(__name__)
 
@@ -313,6 +315,8 @@ class Worker:
     async def _execute(self, event: WorkEvent, key: Key, delivery: Delivery) -> None:
         """Run the job, publish its outcome and ack the delivery."""
         execution: Execution | None = None
+        if delivery.count:
+            instruments.redeliveries.inc()
         try:
             execution = Execution(
                 event,
@@ -355,10 +359,12 @@ class Worker:
 
     async def _publish_until_confirmed(self, outcome: EncodedEvent) -> None:
         """Publish an event until it is confirmed, however long the broker is away. The job keeps its slot meanwhile."""
+        began = time.monotonic()
         confirmed = self._publisher.begin_encoded(outcome)
         self._confirm_limit.add(confirmed)
         try:
-            return await confirmed
+            await confirmed
+            return instruments.publish_confirm.observe(time.monotonic() - began)
         except BROKER_ERRORS as error:
             log.debug("the outcome of %s is published again: %s", outcome.subject, reason_of(error))
         while True:

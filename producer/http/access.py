@@ -105,6 +105,7 @@ RULES: Final[dict[str, Rule]] = {
     "GET /stats": Rule(_READ, Limited.NARROWED),
     "GET /failures": Rule(_READ, Limited.NARROWED),
     "GET /job-types": Rule(_READ, Limited.NARROWED),
+    "GET /scaling": Rule(_READ, Limited.NARROWED),
     "GET /metrics": Rule(_READ, Limited.REFUSED),
     "GET /keys": Rule(_MANAGE, Limited.REFUSED),
     "POST /keys": Rule(_MANAGE, Limited.REFUSED),

@@ -19,7 +19,7 @@ from jobtape.producer.http.problems import ProblemDetails
 from jobtape.producer.http.routes.events import events, replays, subscriptions, webhooks
 from jobtape.producer.http.routes.jobs import bulk, flows, jobs, results, signals, submit
 from jobtape.producer.http.routes.operations import dashboard as dashboard_routes
-from jobtape.producer.http.routes.operations import dead_letters, health, keys, statistics, workers
+from jobtape.producer.http.routes.operations import dead_letters, health, keys, scaling, statistics, workers
 from jobtape.producer.http.routes.rules import rules, schedules
 from jobtape.producer.http.stream_parameters import LAST_EVENT_ID
 from jobtape.producer.http.websocket import route as websocket
@@ -76,7 +76,7 @@ EXPOSED_HEADERS: Final = (
 
 MODULES: Final = (
     *(submit, jobs, signals, events, flows, results, bulk, replays),
-    *(rules, schedules, dead_letters, workers, subscriptions, webhooks, keys, statistics, health),
+    *(rules, schedules, dead_letters, workers, subscriptions, webhooks, keys, statistics, scaling, health),
 )
 """The routes that need a key, if the API requires one."""
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]

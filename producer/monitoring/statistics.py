@@ -124,6 +124,10 @@ class StatisticsReader:
         """Return the statistics of a range."""
         return Statistics(wanted, await self._now(), *await self._share("sums", wanted, self._sums))
 
+    async def now(self) -> Now:
+        """Return the numbers of now, at most a second old."""
+        return await self._now()
+
     async def events(self, wanted: Plan) -> Mapping[int, tuple[int, int]]:
         """Return the numbers of all accepted events and of ``failed``, by step; steps without events are left out."""
         return await self._share("events", wanted, self._events)

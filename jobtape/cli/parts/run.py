@@ -53,7 +53,7 @@ def _health(name: str, part: RunnablePart, settings: Settings) -> AbstractAsyncC
         return nullcontext()
     from jobtape.cli.parts.serving import health  # noqa: PLC0415  # imports the web framework
 
-    return health(settings.host, settings.health_port, name, lambda: part.fault)
+    return health(settings.host, settings.health_port, name, lambda: part.fault, settings.api_key)
 
 
 def process_name() -> str:

@@ -6,15 +6,18 @@ import errno
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from hmac import compare_digest
 from typing import Final
 
 import uvicorn
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from jobtape.cli.errors import CannotStart
+from jobtape.telemetry import instruments
 
 log = logging.getLogger(__name__)
 
@@ -61,15 +64,18 @@ def listener_on(host: str, port: int, how: str) -> Iterator[socket.socket]:
 
 
 @contextlib.asynccontextmanager
-async def health(host: str, port: int, part: str, fault: Callable[[], str | None]) -> AsyncIterator[None]:
+async def health(
+    host: str, port: int, part: str, fault: Callable[[], str | None], key: str | None = None
+) -> AsyncIterator[None]:
     """Serve health checks of a worker or projector inside the block.
 
-    ``GET /health/live`` answers 200. ``GET /health/ready`` answers 200, or 503 with the reason from ``fault``. Raises
-    CannotStart when the port is taken.
+    ``GET /health/live`` answers 200. ``GET /health/ready`` answers 200, or 503 with the reason from ``fault``.
+    ``GET /metrics`` has the metrics of this process, and needs ``key`` if there is one. Raises CannotStart when the
+    port is taken.
     """
     with listener_on(host, port, "JOBTAPE_HEALTH_PORT") as listener:
         config = uvicorn.Config(
-            _health_application(part, fault),
+            _health_application(part, fault, key),
             http="h11",  # limits the size of the headers
             log_config=None,
             access_log=False,
@@ -87,7 +93,7 @@ async def health(host: str, port: int, part: str, fault: Callable[[], str | None
             await serving
 
 
-def _health_application(part: str, fault: Callable[[], str | None]) -> Starlette:
+def _health_application(part: str, fault: Callable[[], str | None], key: str | None) -> Starlette:
     async def live(_: Request) -> JSONResponse:
         return JSONResponse({"status": "live", "part": part})
 
@@ -96,4 +102,11 @@ def _health_application(part: str, fault: Callable[[], str | None]) -> Starlette
         status = ("ready", 200) if why is None else ("not ready", 503)
         return JSONResponse({"status": status[0], "part": part, "reason": why}, status[1])
 
-    return Starlette(routes=[Route("/health/live", live), Route("/health/ready", ready)])
+    async def metrics(request: Request) -> Response:
+        sent = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if key is not None and not compare_digest(sent.encode(), key.encode()):
+            return JSONResponse({"detail": "send JOBTAPE_API_KEY as bearer token"}, 401)
+        return Response(instruments.exposition(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    routes = [Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", metrics)]
+    return Starlette(routes=routes)
