@@ -156,6 +156,8 @@ class Settings(BaseSettings):
     """The size of one segment of the tape. Retention removes whole segments."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The lowest level of messages that are logged to stderr."""
+    log_format: Literal["text", "json"] = "text"
+    """The form of log lines: `text`, or `json` with one object in each line."""
     health_port: int = Field(0, ge=0, le=65535)
     """The HTTP port for the health of a worker or projector; 0 disables it. Several worker processes use this port and
     the ones after it."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import logging
 import os
 import signal
 import subprocess
@@ -36,6 +37,11 @@ def pid(nap: float = 0.0) -> int:
 @job("iso.traceparent", isolate=True)
 def traceparent(ctx: Context) -> list[str | None]:
     return [ctx.traceparent, tracing.traceparent()]
+
+
+@job("iso.logs", isolate=True)
+def logs(secret: str) -> None:
+    logging.getLogger("users.own").warning("in process")
 
 
 @job("iso.boom", isolate=True)

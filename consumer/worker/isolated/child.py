@@ -36,6 +36,7 @@ from jobtape.schemas.job import Progress
 from jobtape.schemas.job_types.declared import job_types_in
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.telemetry import setup as telemetry
+from jobtape.telemetry.job_logs import JobFilter, fields_of
 
 PROGRESS_INTERVAL: Final = 0.05
 """Seconds between two messages with progress."""
@@ -216,14 +217,14 @@ class _WireLogHandler(logging.Handler):
             if self._wire.detached:  # in a child that a handler forked
                 print(text, file=sys.stderr, flush=True)
                 return
-            job_id = getattr(record, "job_id", None)
-            self._wire.send({"log": [record.name, record.levelno, text[:LONGEST_LOG], job_id]})
+            self._wire.send({"log": [record.name, record.levelno, text[:LONGEST_LOG], fields_of(record)]})
         except Exception:  # noqa: BLE001 - as logging's own handlers do
             self.handleError(record)
 
 
 def _log_to(wire: ChildWire, level: int, own_level: int) -> None:
     handler = _WireLogHandler(wire)
+    handler.addFilter(JobFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

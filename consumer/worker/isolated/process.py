@@ -228,8 +228,8 @@ def _outcome(answer: Message) -> Outcome:
 
 
 def _log(record: list[Any]) -> None:
-    name, level, text, job_id = record
-    logging.getLogger(name).log(level, "%s", text, extra=None if job_id is None else {"job_id": job_id})
+    name, level, text, fields = record
+    logging.getLogger(name).log(level, "%s", text, extra=fields)
 
 
 def _end_of(code: int | None) -> str:

@@ -26,7 +26,7 @@ def run_api(**options: str | None) -> None:
     """Serve until SIGTERM or SIGINT, and return when the running requests are answered. Raises CannotStart."""
     lifeline = Lifeline()
     settings = settings_with(**options)
-    logs.configure("api", settings.log_level)
+    logs.configure("api", settings.log_level, settings.log_format)
     refuse_exposure(settings)
     fitting_job_types_of(settings)
     if settings.api_workers == 1:
@@ -60,7 +60,7 @@ def application() -> FastAPI:
 
     settings = settings_with()
     if not logging.getLogger().handlers:
-        logs.configure("api", settings.log_level)
+        logs.configure("api", settings.log_level, settings.log_format)
     _start_telemetry()
     app = create_app(settings, fitting_job_types_of(settings))
     garbage.collect_rarely()

@@ -25,7 +25,7 @@ def run_init(*, accept_gap: bool, as_json: bool = False, **options: str | None) 
     Prints a line for each part as soon as it exists, or one JSON document at the end.
     """
     settings = settings_with(**options)
-    logs.configure("init", settings.log_level)
+    logs.configure("init", settings.log_level, settings.log_format)
     topology = topology_of(settings, job_types_of(settings) if settings.jobs else {})
     done: dict[str, dict[str, Any]] = {}
 

@@ -36,7 +36,7 @@ def run_outbox(**options: str | None) -> None:
     """Forward the outbox until SIGTERM or SIGINT. Raises CannotStart."""
     lifeline = Lifeline()
     settings = settings_with(**options)
-    logs.configure("outbox", settings.log_level)
+    logs.configure("outbox", settings.log_level, settings.log_format)
     with configuring():
         telemetry.start("outbox")
     job_types = fitting_job_types_of(settings)

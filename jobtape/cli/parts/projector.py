@@ -28,7 +28,7 @@ def run_projector(**options: str | None) -> None:
     """Fold the tape into the view, or stand by, until SIGTERM or SIGINT. Raises CannotStart."""
     lifeline = Lifeline()
     settings = settings_with(**options)
-    logs.configure("projector", settings.log_level)
+    logs.configure("projector", settings.log_level, settings.log_format)
     with configuring():
         telemetry.start("projector")
         store = Store(settings.database_url)

@@ -28,7 +28,7 @@ def run_worker(**options: str | None) -> None:
     """
     lifeline = Lifeline()
     settings = settings_with(**options)
-    logs.configure("worker", settings.log_level)
+    logs.configure("worker", settings.log_level, settings.log_format)
     unbuffered()
     with configuring():
         telemetry.start("worker")

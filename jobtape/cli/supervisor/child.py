@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TextIO
 
 from jobtape.cli.escaping import lines
-from jobtape.cli.log_output import SUPERVISED
+from jobtape.cli.log_output import SUPERVISED, json_line
 from jobtape.cli.parts.lifeline import VARIABLE
 
 OWN: Final = "jobtape"
@@ -22,9 +22,12 @@ DRAIN: Final = 1.0
 
 
 class Output:
-    """The output of the supervisor. ``names``: all parts, for alignment and colours."""
+    """The output of the supervisor. ``names``: all parts, for alignment and colours. ``as_json``: write each line as
+    JSON, also what handlers print.
+    """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], *, as_json: bool = False) -> None:
+        self._as_json = as_json
         self._names = (*names, OWN)
         self._width = max(len(name) for name in self._names)
         self._closed = False
@@ -32,6 +35,9 @@ class Output:
     def line(self, name: str, text: str, *, error: bool) -> None:
         """Write a line of the part ``name`` to stdout, or to stderr when ``error`` is set."""
         stream = sys.stderr if error else sys.stdout
+        if self._as_json:
+            self._write(stream, f"{json_line(name, text, error=error and name != OWN)}\n")
+            return
         self._write(stream, f"{self._prefix(name, stream)} {lines(text)}\n")
 
     def note(self, text: str) -> None:

@@ -53,7 +53,7 @@ def _supervise(
     os.environ["PYTHONUNBUFFERED"] = "1"
     # -P: the current folder is added to the path when the job modules are loaded, so it cannot shadow our imports.
     commands = {part: (sys.executable, "-P", "-m", "jobtape", part.partition("-")[0]) for part in parts}
-    output = Output(parts)
+    output = Output(parts, as_json=settings.log_format == "json")
     supervisor = Supervisor(commands, grace=settings.grace_period, output=output, variables=variables)
     output.note(f"starting {description}; Ctrl-C stops them")
     return asyncio.run(supervisor.run())

@@ -34,7 +34,7 @@ SLACK: Final = 300.0
 def run_export(path: Path, *, since: str, until: str | None, as_json: bool = False) -> int:
     """Write the whole file, or nothing. Returns the exit code; raises JobtapeError."""
     settings = settings_with()
-    logs.configure("export", settings.log_level)
+    logs.configure("export", settings.log_level, settings.log_format)
     if path.exists():
         raise CannotStart(f"{path} exists already: choose another name")
     with opened_view(settings) as store:

@@ -90,7 +90,7 @@ def _is_of(export: str, body: bytes) -> bool:
 def run_import(path: Path, *, as_json: bool = False) -> int:
     """Import the file. Returns the exit code; raises JobtapeError."""
     settings = settings_with()
-    logs.configure("import", settings.log_level)
+    logs.configure("import", settings.log_level, settings.log_format)
     with opened_view(settings) as store:
         header, events = _check(path)
         topology = settings.topology
