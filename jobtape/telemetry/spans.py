@@ -48,6 +48,12 @@ class Spans:
 
     def __init__(self, provider: trace.TracerProvider | None = None) -> None:
         self._tracer = trace.get_tracer("jobtape", version("jobtape"), provider, _SCHEMA)
+        sampler = getattr(provider or trace.get_tracer_provider(), "sampler", None)
+        self._parent_decides = sampler is not None and sampler.get_description().startswith("ParentBased")
+
+    def _is_left_out(self, parent: str | None) -> bool:
+        """Return whether a span below ``parent`` would not be recorded. Then it is not made: most are not sampled."""
+        return self._parent_decides and parent is not None and not int(parent[-2:], 16) & 1
 
     def current(self) -> str | None:
         """Return the context of the current span; None if there is none."""
@@ -68,6 +74,9 @@ class Spans:
     @contextmanager
     def sending(self, destination: str, work: Work, parent: str | None) -> Iterator[str | None]:
         """Be the span of a publish. See ``tracing.sending``."""
+        if self._is_left_out(parent):
+            yield parent
+            return
         with self._tracer.start_as_current_span(
             f"send {destination}",
             context=Context() if parent is None else _below(parent),
@@ -85,8 +94,10 @@ class Spans:
         context: str | None,
         *,
         linked: bool = False,
-    ) -> HandlerSpan:
+    ) -> HandlerSpan | None:
         """Start a span that the caller ends. See ``tracing.placing`` and ``tracing.processing``."""
+        if not linked and self._is_left_out(context):
+            return None
         above = None if context is None else _context(context)
         return HandlerSpan(
             self._tracer.start_span(

@@ -104,12 +104,12 @@ def sending(destination: str, work: Work, parent: str | None = None) -> Abstract
 
 
 def placing(destination: str, work: Work, parent: str | None) -> ExecutionSpan | None:
-    """Start the span of a publish as ``sending`` does, for callers that end it later; None without OpenTelemetry."""
+    """Start the span of a publish as ``sending`` does, for callers that end it later. None if none is recorded."""
     return None if _spans is None else _spans.started("send", destination, work, read_traceparent(parent))
 
 
 def processing(queue: str, work: Work, context: str | None, *, linked: bool) -> ExecutionSpan | None:
-    """Start the span of an execution; None without OpenTelemetry. ``context``: that of its message.
+    """Start the span of an execution; None if none is recorded. ``context``: that of its message.
 
     ``linked``: it begins a trace of its own, with a link to ``context``.
     """

@@ -193,6 +193,14 @@ async def test_spans_of_a_job_are_one_trace(running: Api, rig: Rig, spans: InMem
     }
 
 
+async def test_trace_that_is_not_sampled_makes_no_spans(running: Api, rig: Rig, spans: InMemorySpanExporter) -> None:
+    dropped = PARENT.removesuffix("1") + "0"
+    outcome = await rig.outcome(await submit(running, "traced", dropped))
+    assert outcome.traceparent == outcome.data.result[0] == dropped
+    assert outcome.data.result[1].split("-")[1::2] == [TRACE, "00"]
+    assert spans.get_finished_spans() == ()
+
+
 async def test_later_attempts_are_linked(running: Api, rig: Rig, spans: InMemorySpanExporter) -> None:
     job_id = await submit(running, "traced.again")
     outcome = await rig.outcome(job_id)
