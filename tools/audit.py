@@ -41,6 +41,9 @@ def report(lock: str, found: dict[str, Any] | str) -> int:
         print("  Nothing is known about these versions now. Run make audit again where the internet can be reached.")
         return NOT_CHECKED
     skipped = [each for each in found["dependencies"] if "skip_reason" in each]
+    checked = len(found["dependencies"]) - len(skipped)
+    if not checked:
+        return report(lock, f"it knows none of the {len(skipped)} packages")
     for each in skipped:
         print(f"{lock}: NOT CHECKED, {each['name']}: {each['skip_reason']}")
     vulnerable = [(each, fault) for each in found["dependencies"] for fault in each.get("vulns", ())]
@@ -48,7 +51,7 @@ def report(lock: str, found: dict[str, Any] | str) -> int:
         versions = ", ".join(fault["fix_versions"]) or "none yet"
         print(f"{lock}: {each['name']} {each['version']} has {fault['id']}; fixed in: {versions}")
     if not vulnerable:
-        print(f"{lock}: no vulnerability is known in {len(found['dependencies']) - len(skipped)} packages")
+        print(f"{lock}: no vulnerability is known in {checked} packages")
     return 1 if vulnerable else NOT_CHECKED if skipped else 0
 
 

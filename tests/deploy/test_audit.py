@@ -38,6 +38,7 @@ FINE: dict[str, Any] = {"name": "a", "version": "1", "vulns": []}
     [
         ([FINE], 0, "no vulnerability is known in 1 packages"),
         ([FINE, {"name": "b", "skip_reason": "unknown"}], 2, "NOT CHECKED, b: unknown"),
+        ([{"name": "b", "skip_reason": "unknown"}], 2, "lock: NOT CHECKED, the database"),
         ([{**FINE, "vulns": [{"id": "CVE-1", "fix_versions": ["2"]}]}], 1, "a 1 has CVE-1; fixed in: 2"),
     ],
 )
