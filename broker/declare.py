@@ -86,8 +86,8 @@ async def declare_subscription(
     """
     before = await depth(connection, queue.name)
     try:
+        await _ensure_exchange(connection, exchange)
         async with channel(connection) as opened:
-            await _exchange(opened, exchange)
             await _queue(opened, queue)
             for key in keys:
                 await _bind(opened, Binding(queue.name, exchange.name, key))
@@ -157,6 +157,16 @@ async def remove_namespace(url: str, topology: Topology) -> None:
             await opened.queue_delete(queue.name)
         for exchange in topology.exchanges():
             await opened.exchange_delete(exchange.name)
+
+
+async def _ensure_exchange(connection: Connection, exchange: Exchange) -> None:
+    """Declare an exchange that does not exist. If it does, the user needs no permission to configure it."""
+    try:
+        async with channel(connection) as opened:
+            await opened.exchange_declare(exchange.name, passive=True)
+    except aiormq.exceptions.ChannelNotFoundEntity:
+        async with channel(connection) as opened:
+            await _exchange(opened, exchange)
 
 
 async def _exchange(opened: Channel, exchange: Exchange) -> None:

@@ -1,5 +1,5 @@
 """Reads from RabbitMQ's management API what AMQP does not show: which queues exist, their policies, and the bindings of
-an exchange.
+an exchange. Creates users.
 
 The API shows a new queue, a new policy and new numbers some seconds later.
 """
@@ -7,12 +7,13 @@ The API shows a new queue, a new policy and new numbers some seconds later.
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
+from jobtape.broker.permissions import Permissions
 from jobtape.schemas.topology import Topology
 from jobtape.schemas.urls import each_url, without_password
 
@@ -97,6 +98,23 @@ class ManagementApi:
         ours = {queue.name: topology.subscription_of(queue.name) is not None for queue in queues}
         found = [queue for queue in queues if ours[queue.name] or queue.name in bound]
         return sorted(found, key=lambda queue: (not ours[queue.name], queue.name))
+
+    async def set_user(self, name: str, password: str, permissions: Permissions) -> bool:
+        """Create the user ``name`` with this password and without a tag, if there is none. Then set its permissions in
+        the virtual host. Returns whether it is new; the password of another one stays as it is.
+        """
+        async with self._client() as client:
+            user = f"/api/users/{quote(name, safe='')}"
+            found = await client.get(user)
+            missing = found.status_code == 404
+            if missing:
+                made = await client.put(user, json={"password": password, "tags": ""})
+                made.raise_for_status()
+            else:
+                found.raise_for_status()
+            path = f"/api/permissions/{self._vhost}/{quote(name, safe='')}"
+            (await client.put(path, json=asdict(permissions))).raise_for_status()
+        return missing
 
     async def _queues(self, client: httpx.AsyncClient) -> list[SeenQueue]:
         return [_queue(each) for each in await _get(client, f"/api/queues/{self._vhost}?columns={_COLUMNS}")]

@@ -32,7 +32,7 @@ from jobtape.broker.stream_reader import StreamReader, TapeMessage
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, TapeMissing, UnreadableEvent
 from jobtape.schemas.events import Cancelled, Submitted, decode
 from jobtape.schemas.rules.rules import RulesInForce
-from jobtape.schemas.topology import Topology
+from jobtape.schemas.topology import CANCEL_KEY, Topology
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class Cancellations:
         self._on_rules = on_rules
         self._topology = topology
         self._on_cancel = on_cancel
-        self._markers = ExchangePublisher(publishing, "")
+        self._markers = ExchangePublisher(publishing, topology.events.name)
         self._last: TapeMessage | None = None
 
     async def catch_up(self, connection: Connection) -> StreamReader:
@@ -174,7 +174,7 @@ class Cancellations:
         """Read up to a new marker. Return False when the messages do not continue from the last one that was read."""
         last = self._last
         marker = f"marker {uuid4().hex}".encode()
-        await self._markers.publish(marker, self._topology.cancels.name)
+        await self._markers.publish(marker, CANCEL_KEY)
         while messages := await reader.read(1000, timeout=SILENCE):
             if last is not None:
                 if (messages[0].offset, messages[0].body) != (last.offset, last.body):

@@ -6,6 +6,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from jobtape.cli.commands import (
+    broker,
     bulk,
     flows,
     jobs,
@@ -91,6 +92,9 @@ api_keys.command()(keys.create)
 api_keys.command()(keys.rotate)
 api_keys.command()(keys.revoke)
 app.add_typer(api_keys, name="keys", rich_help_panel=SERVE)
+on_broker = typer.Typer(help="Limit what each part may do on RabbitMQ.", no_args_is_help=True)
+on_broker.command()(broker.users)
+app.add_typer(on_broker, name="broker", rich_help_panel=SERVE)
 app.command("list", rich_help_panel=USE)(jobs.list_)
 app.command(rich_help_panel=USE)(jobs.events)
 app.command(rich_help_panel=USE)(jobs.watch)

@@ -75,6 +75,7 @@ def test_each_command_prints_one_json_document(broker_installation: Installation
         return json.loads(here.run("status", job, "--json").stdout)["state"]
 
     run("new", "my-shop")
+    run("broker users")
     run("init")
     here.up()
     asyncio.run(publish_no_job(here.env["RABBITMQ_URL"], Topology(here.env["JOBTAPE_NAMESPACE"])))

@@ -23,7 +23,6 @@ from jobtape.cli.subscriptions import visible_queues
 from jobtape.schemas.topology import Bounds, Topology
 from jobtape.settings import Settings
 from jobtape.view.store import Store
-from tests.brokers import ensure_server
 from tests.dashboard.browser import PHONE, Tab, browser, serious_faults
 from tests.producer.jobs import add
 from tests.producer.running_api import serve, settings_for, without_broker
@@ -42,22 +41,16 @@ BOUND = {
 }
 
 
-@pytest.fixture(scope="module")
-def api() -> str:
+@pytest.fixture
+def api(management_url: str) -> str:
     """A URL for the management API; it answers only in tests that use ``node``."""
-    return f"http://127.0.0.1:{free_port()}"
+    return management_url
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory, api: str) -> Iterator[PrivateNode]:
-    """A node whose management API is at ``api``."""
-    ensure_server()
-    address = urlsplit(api)
-    config = [f"management.tcp.port = {address.port}", f"management.tcp.ip = {address.hostname}"]
-    started = PrivateNode(tmp_path_factory.mktemp("managed") / "node", config, plugins=["rabbitmq_management"])
-    started.start()
-    yield started
-    started.stop()
+@pytest.fixture
+def node(managed_node: PrivateNode) -> PrivateNode:
+    """The node whose management API is at ``api``."""
+    return managed_node
 
 
 @pytest.fixture

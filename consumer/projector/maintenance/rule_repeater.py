@@ -24,6 +24,7 @@ from jobtape.schemas.gates import Gate
 from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import Job
 from jobtape.schemas.rules.rules import PAUSE
+from jobtape.schemas.topology import CANCEL_KEY
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class RuleRepeater:
 
     def __init__(self, active: ActiveProjector) -> None:
         self._active = active
-        self._publisher = ExchangePublisher(active.publisher.link, "")
+        self._publisher = ExchangePublisher(active.publisher.link, active.topology.events.name)
 
     async def run(self) -> None:
         """Run until cancelled. Raises ViewUnavailable, BrokerUnavailable, TapeMissing and NotActive."""
@@ -56,7 +57,7 @@ class RuleRepeater:
 
     async def _repeat_pauses(self) -> None:
         for pause in await self._rules(PAUSE):
-            await self._publisher.publish(encode(self._submission(pause)), self._active.topology.cancels.name)
+            await self._publisher.publish(encode(self._submission(pause)), CANCEL_KEY)
 
     async def _repeat_on_the_tape(self) -> None:
         await self._active.catch_up()
