@@ -85,6 +85,21 @@ async def test_faulty_endpoints_end_in_time(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirect_to_private_address_is_not_followed(status: int) -> None:
+    """The service behind the firewall is at an address that is allowed here, so only the redirect can keep us away."""
+    async with receiving() as receiver, receiving() as private:
+        receiver.answers["/moved"] = lambda: f"HTTP/1.1 {status} Moved\r\nLocation: {private.url('/204')}"
+        sender = Sender(HERE, resolver=names(hook_test="127.0.0.1"), timeout=5)
+        answer = await sender.post(receiver.url("/moved", "hook.test"), {"webhook-id": "1"}, b"{}")
+        assert answer.status == status
+        assert (receiver.connections, private.connections) == (1, 0)
+        # As an endpoint of its own, it would have been reached.
+        assert (await sender.post(private.url("/204", "hook.test"), {}, b"{}")).status == 204
+        assert private.connections == 1
+
+
+@pytest.mark.anyio
 async def test_certificate_is_that_of_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(_certificate(tmp_path, "hook.test")))
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
