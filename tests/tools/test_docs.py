@@ -42,6 +42,7 @@ def parse(line: str) -> None:
         name = str(found)
 
 
+@pytest.mark.timeout(330)  # a little more than the build may take
 def test_site_builds_without_warnings(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sphinx", "-q", "-n", "-W", "-E", "-b", "html", "docs", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
