@@ -101,6 +101,8 @@ class Link:
     """
 
     def __init__(self, url: str, *, name: str, setup: Setup | None = None) -> None:
+        self.url = url
+        """The URL of all hosts, for another link."""
         self._urls = each_url(url)
         self._tried = 0
         self.name = name
@@ -114,7 +116,7 @@ class Link:
         self._transports = Transports()
 
     @property
-    def url(self) -> str:
+    def host_url(self) -> str:
         """The URL of the host that is used, or tried next."""
         return self._urls[self._tried % len(self._urls)]
 
@@ -156,18 +158,18 @@ class Link:
             try:
                 closed = await self._connect()
                 if pause > FIRST_PAUSE:
-                    log.info("%s: connected to %s", self.name, without_password(self.url))
+                    log.info("%s: connected to %s", self.name, without_password(self.host_url))
                 pause, failed = FIRST_PAUSE, 0
                 await closed
-                self.fault = f"the connection to {without_password(self.url)} was lost"
+                self.fault = f"the connection to {without_password(self.host_url)} was lost"
                 # The name is the namespace, the part, and what may be an id.
                 reconnects.labels(next(iter(self.name.split()[1:2]), "other")).inc()
                 log.warning("%s: %s; connecting again", self.name, self.fault)
             except Exception as error:  # noqa: BLE001 - any error (an invalid URL too) is logged and shown
                 if self._connection is None:
-                    self.fault = describe_connection_error(self.url, error)
+                    self.fault = describe_connection_error(self.host_url, error)
                 else:
-                    self.fault = f"the broker at {without_password(self.url)} cannot be used: {reason_of(error)}"
+                    self.fault = f"the broker at {without_password(self.host_url)} cannot be used: {reason_of(error)}"
                 if pause == FIRST_PAUSE:
                     log.warning("%s: %s; trying again until it answers (see RABBITMQ_URL)", self.name, self.fault)
             finally:
@@ -183,7 +185,7 @@ class Link:
 
     async def _connect(self) -> "asyncio.Future[None]":
         """Make a new connection and set it up. Return a future that is done when the connection is lost."""
-        connection = openers[self.url]() if self.url in openers else await self._open()
+        connection = openers[self.host_url]() if self.host_url in openers else await self._open()
         closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def on_close(*_: object) -> None:
@@ -202,9 +204,9 @@ class Link:
     async def _open(self) -> Connection:
         # A host that is cut off must not hold up the others for long.
         async with asyncio.timeout(CONNECT_TIMEOUT if len(self._urls) == 1 else CONNECT_TIMEOUT / 2):
-            url = make_url(self.url)
+            url = make_url(self.host_url)
             if "heartbeat" not in url.query:
-                url = make_url(self.url, heartbeat=HEARTBEAT)
+                url = make_url(self.host_url, heartbeat=HEARTBEAT)
             connection = aio_pika.Connection(url, client_properties={"connection_name": self.name})
             self._transports = Transports()
             connection.kwargs["transport_factory"] = self._transports

@@ -137,13 +137,14 @@ async def test_hosts_are_tried_in_turn_and_the_lost_one_last(proxy: Proxy, broke
     link.start()
     async with asyncio.timeout(10):
         first = await link.connection()
-    assert URL(link.url).port == used.port, "the first host is dead, so the second one is used"
+    assert URL(link.host_url).port == used.port, "the first host is dead, so the second one is used"
     proxy.refuse = True
     proxy.cut()
     await eventually(lambda: first.is_closed)
     began = time.monotonic()
     async with asyncio.timeout(10):
         await link.connection()
-    assert URL(link.url).port == other.port
+    assert URL(link.host_url).port == other.port
+    assert link.url.count(",") == 2, "a link that is made of this one knows all hosts"
     assert time.monotonic() - began < 5
     await link.close()
