@@ -48,17 +48,20 @@ print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})))
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel, and return its path."""
-    folder = tmp_path_factory.mktemp("wheel")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build sdist and wheel, and return their folder."""
+    folder = tmp_path_factory.mktemp("built")
     subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
+        [sys.executable, "-m", "hatchling", "build", "-d", str(folder)], cwd=ROOT, check=True, capture_output=True
     )
-    (built,) = folder.glob("jobtape-*.whl")
-    return built
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    """Return the path of the wheel."""
+    (found,) = built.glob("jobtape-*.whl")
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +108,19 @@ def test_wheel_contains_only_jobtape(wheel: Path) -> None:
     assert "jobtape/py.typed" in names
     static = "jobtape/producer/dashboard/static"
     assert {f"{static}/index.html", f"{static}/vendor/preact.js", f"{static}/vendor/LICENSE-preact.txt"} <= set(names)
+
+
+def test_sdist_installs_the_files_of_the_wheel(built: Path, wheel: Path, tmp_path: Path) -> None:
+    (sdist,) = built.glob("jobtape-*.tar.gz")
+    options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--no-compile"]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", *options, "--target", str(tmp_path), str(sdist)],
+        check=True,
+        capture_output=True,
+    )
+    installed = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "jobtape").rglob("*") if path.is_file()}
+    with zipfile.ZipFile(wheel) as opened:
+        assert installed == {name for name in opened.namelist() if name.startswith("jobtape/")}
 
 
 def test_installed_wheel_is_imported(python: Path, project: Path) -> None:
