@@ -4,8 +4,9 @@ These conventions are still in development. There has been no other version here
 has nothing to choose from.
 """
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from importlib.metadata import version
 from typing import Final, Literal
 
@@ -14,11 +15,14 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from jobtape.telemetry.roots import Roots
 from jobtape.telemetry.work import ExecutionSpan, Work
 
 _SCHEMA: Final = "https://opentelemetry.io/schemas/1.44.0"
 Operation = Literal["send", "process"]
 
+_DROPS: Final = "remoteParentNotSampled:AlwaysOffSampler"
+"""In the description of a sampler that records nothing below a context that is not sampled."""
 _SYSTEM: Final = {"messaging.system": "rabbitmq"}
 
 
@@ -48,21 +52,36 @@ class Spans:
 
     def __init__(self, provider: trace.TracerProvider | None = None) -> None:
         self._tracer = trace.get_tracer("jobtape", version("jobtape"), provider, _SCHEMA)
-        sampler = getattr(provider or trace.get_tracer_provider(), "sampler", None)
-        self._parent_decides = sampler is not None and sampler.get_description().startswith("ParentBased")
+        used = provider or trace.get_tracer_provider()
+        sampler, ids = getattr(used, "sampler", None), getattr(used, "id_generator", None)
+        self._parent_decides = sampler is not None and _DROPS in sampler.get_description()
+        self._roots = ids if isinstance(ids, Roots) else None
 
-    def _is_left_out(self, parent: str | None) -> bool:
-        """Return whether a span below ``parent`` would not be recorded. Then it is not made: most are not sampled."""
-        return self._parent_decides and parent is not None and not int(parent[-2:], 16) & 1
+    def left_out(self, parent: str | None) -> str | None:
+        """Return the context to pass on instead of that of a span below ``parent`` if that would not be recorded. Then
+        no span is made: most are not sampled, and one that is not recorded costs as well. None if it has to be made.
+
+        Without ``parent`` the root of a trace is decided here; the next one that this thread makes has to be it.
+        """
+        if parent is None:
+            return None if self._roots is None else self._roots.decide()
+        return parent if self._parent_decides and not int(parent[-2:], 16) & 1 else None
+
+    def name_request(self, method: str, route: str) -> None:
+        """Name the current span, which is that of a request, as FastAPI names those that its router answers."""
+        span = trace.get_current_span()
+        if span.is_recording():
+            span.update_name(f"{method} {route}")
+            span.set_attribute("http.route", route)
 
     def current(self) -> str | None:
         """Return the context of the current span; None if there is none."""
         context = trace.get_current_span().get_span_context()
         return _text(context) if context.is_valid else None
 
-    def within(self, traceparent: str) -> AbstractContextManager[Span]:
-        """Return a block in which the span of another process is the current one."""
-        return trace.use_span(NonRecordingSpan(_context(traceparent)))
+    def attach(self, traceparent: str) -> Callable[[], None]:
+        """Make the span of another process the current one, until what is returned is called."""
+        return partial(contexts.detach, contexts.attach(_below(traceparent)))
 
     def enter(self, traceparent: str | None, span: ExecutionSpan | None) -> None:
         """Make a span the current one, to the end of the running context."""
@@ -71,12 +90,13 @@ class Spans:
         elif traceparent is not None:
             contexts.attach(_below(traceparent))
 
+    def sending(self, destination: str, work: Work, parent: str | None) -> AbstractContextManager[str | None]:
+        """Return the span of a publish. See ``tracing.sending``."""
+        left_out = self.left_out(parent)
+        return self._sending(destination, work, parent) if left_out is None else nullcontext(left_out)
+
     @contextmanager
-    def sending(self, destination: str, work: Work, parent: str | None) -> Iterator[str | None]:
-        """Be the span of a publish. See ``tracing.sending``."""
-        if self._is_left_out(parent):
-            yield parent
-            return
+    def _sending(self, destination: str, work: Work, parent: str | None) -> Iterator[str | None]:
         with self._tracer.start_as_current_span(
             f"send {destination}",
             context=Context() if parent is None else _below(parent),
@@ -96,8 +116,10 @@ class Spans:
         linked: bool = False,
     ) -> HandlerSpan | None:
         """Start a span that the caller ends. See ``tracing.placing`` and ``tracing.processing``."""
-        if not linked and self._is_left_out(context):
-            return None
+        left_out = self.left_out(None if linked else context)
+        if left_out is not None:
+            # The caller has the context already, unless it begins a trace.
+            return None if left_out == context else HandlerSpan(NonRecordingSpan(_context(left_out)))
         above = None if context is None else _context(context)
         return HandlerSpan(
             self._tracer.start_span(

@@ -8,10 +8,10 @@ imports OpenTelemetry before ``enable``.
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from jobtape.telemetry.work import ExecutionSpan, Work
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from jobtape.telemetry.spans import Spans
 
 HEADER: Final = "traceparent"
+NOT_SAMPLED: Final = "jobtape.not_sampled"
+"""In the ASGI scope of a request without a span: its trace context."""
 _FORMAT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
 _given: ContextVar[str | None] = ContextVar("jobtape_traceparent", default=None)
@@ -40,6 +42,24 @@ def in_headers(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """Return the trace context in the headers of an ASGI scope; None without exactly one that is valid."""
     found = [value for name, value in headers if name == b"traceparent"]
     return read_traceparent(found[0].decode("latin-1")) if len(found) == 1 else None
+
+
+def leaves_out(scope: MutableMapping[str, Any]) -> bool:
+    """Return whether a request would have a span that is not recorded, so that none has to be made. Then its trace
+    context is put into ``scope``. Otherwise its span has to be made now, in this thread.
+    """
+    if _spans is None:
+        return False
+    left_out = _spans.left_out(in_headers(scope["headers"]))
+    if left_out is not None:
+        scope[NOT_SAMPLED] = left_out
+    return left_out is not None
+
+
+def name_request(method: str, route: str) -> None:
+    """Name the span of a request, if it has one, which FastAPI's router does not answer."""
+    if _spans is not None:
+        _spans.name_request(method, route)
 
 
 def enable() -> None:
@@ -75,10 +95,12 @@ def within(context: str | None) -> Iterator[None]:
         yield
         return
     token = _given.set(context)
+    detach = None if _spans is None else _spans.attach(context)
     try:
-        with nullcontext() if _spans is None else _spans.within(context):
-            yield
+        yield
     finally:
+        if detach is not None:
+            detach()
         _given.reset(token)
 
 

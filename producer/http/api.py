@@ -28,6 +28,7 @@ from jobtape.producer.service.submission import idempotency
 from jobtape.schemas.flows.submission import FlowSubmission
 from jobtape.schemas.messages.replay_request import ReplayRequest
 from jobtape.schemas.submission import BatchSubmission, Submission
+from jobtape.telemetry import tracing
 from jobtape.webhooks.addresses import Network
 
 UNDERIVED_MODELS: Final = (
@@ -106,8 +107,9 @@ def build_api(
         # After a redirect of POST /jobs/ a client could drop the body and send a GET.
         redirect_slashes=False,
         exception_handlers=error_handlers.HANDLERS,
-        # FastAPI makes the spans of requests if a tracer provider is set. One for each request is enough.
-        telemetry={"operation_spans": False, "exclude": _is_probe},
+        # FastAPI makes the spans of requests if a tracer provider is set. One for each request is enough. Its logs
+        # would have the texts of errors, and metrics are those of the table.
+        telemetry={"operation_spans": False, "metrics": False, "logs": False, "exclude": _has_no_span},
     )
     app.state.find_producer = find_producer
     app.state.api_key = api_key
@@ -149,6 +151,6 @@ def _check_rules(router: APIRouter) -> None:
                     raise LookupError(f"{method} {route.path} has no rule in producer/http/access.py: add one")
 
 
-def _is_probe(scope: MutableMapping[str, Any]) -> bool:
+def _has_no_span(scope: MutableMapping[str, Any]) -> bool:
     path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-    return path == "/metrics" or path.startswith("/health/")
+    return path == "/metrics" or path.startswith("/health/") or tracing.leaves_out(scope)

@@ -18,6 +18,7 @@ from jobtape.producer.http.query_parameters import JobParameters
 from jobtape.producer.http.routes.jobs import jobs, submit
 from jobtape.producer.producer import Producer
 from jobtape.schemas import ids
+from jobtape.telemetry import tracing
 
 Endpoint = Callable[[Request, Producer], Awaitable[Response]]
 
@@ -38,6 +39,7 @@ class DirectRoutes:
             await self._app(scope, receive, send)
             return
         name, endpoint, job_id = found
+        tracing.name_request(*name.split())
         request = Request(scope, receive, send)
         try:
             await authorize(request, RULES[name], job_id)
@@ -51,8 +53,7 @@ class DirectRoutes:
 
 def _endpoint(scope: Scope) -> tuple[str, Endpoint, str | None] | None:
     """Return the route, what answers the request, and the job id of the path; None when it is FastAPI's."""
-    # Where traces are made, FastAPI's router gives them the name of the route.
-    if scope["type"] != "http" or scope.get("query_string") or "fastapi.telemetry" in scope:
+    if scope["type"] != "http" or scope.get("query_string"):
         return None
     path = scope["path"].removeprefix(scope.get("root_path", ""))
     if scope["method"] == "POST":

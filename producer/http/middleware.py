@@ -34,15 +34,17 @@ class HeadAsGet:
 
 class TraceContext:
     """Makes the ``traceparent`` of a request the trace context of what it submits. Without OpenTelemetry it is passed
-    on; with it, FastAPI has made a span of the request, which comes first.
+    on; with it, FastAPI has made a span of the request, which comes first, unless the request is not sampled.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        context = tracing.in_headers(scope["headers"]) if scope["type"] in ("http", "websocket") else None
-        if context is None or tracing.traceparent() is not None:
+        context = scope.get(tracing.NOT_SAMPLED)
+        if context is None and scope["type"] in ("http", "websocket") and tracing.traceparent() is None:
+            context = tracing.in_headers(scope["headers"])
+        if context is None:
             await self._app(scope, receive, send)
             return
         with tracing.within(context):

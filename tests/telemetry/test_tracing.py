@@ -7,6 +7,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
 from jobtape import Concurrency, Context, RetryPolicy, job
 from jobtape.schemas.errors import JobtapeError
@@ -14,7 +15,9 @@ from jobtape.schemas.messages.delivered_event import decode_delivered
 from jobtape.schemas.topology import work_key
 from jobtape.settings import Settings
 from jobtape.telemetry import setup, tracing
+from jobtape.telemetry.roots import Roots
 from jobtape.telemetry.spans import Spans
+from jobtape.telemetry.work import Work
 from jobtape.view.store import Store
 from tests.conftest import MakeTopology
 from tests.consumer import isolated_jobs
@@ -199,6 +202,50 @@ async def test_trace_that_is_not_sampled_makes_no_spans(running: Api, rig: Rig, 
     assert outcome.traceparent == outcome.data.result[0] == dropped
     assert outcome.data.result[1].split("-")[1::2] == [TRACE, "00"]
     assert spans.get_finished_spans() == ()
+
+
+@pytest.fixture
+def ratio(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    """The spans of traces that are sampled at a half, as ``setup`` configures it, also those that FastAPI makes."""
+    exporter, sampler = InMemorySpanExporter(), ParentBasedTraceIdRatio(0.5)
+    provider = TracerProvider(sampler=sampler, id_generator=Roots(sampler))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(tracing, "_spans", Spans(provider))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    yield exporter
+    provider.shutdown()
+
+
+async def test_sampling_is_decided_once_for_each_trace(running: Api, rig: Rig, ratio: InMemorySpanExporter) -> None:
+    ids = [await submit(running, "traced", header=None) for _ in range(40)]
+    contexts = {job_id: (await rig.outcome(job_id)).traceparent or "" for job_id in ids}
+    sampled = {context.split("-")[1] for context in contexts.values() if int(context[-2:], 16) & 1}
+    assert 0 < len(sampled) < len(ids)
+    ns = rig.topology.namespace
+    names = ("POST /jobs", f"send {ns}.events:run.default", f"process {ns}.run.default")
+    await eventually(lambda: all(len(named(ratio, name)) >= len(sampled) for name in names))
+    for name in names:
+        assert sorted(map(trace_of, named(ratio, name))) == sorted(sampled)
+    assert all(span.attributes["http.route"] == "/jobs" for span in named(ratio, "POST /jobs") if span.attributes)
+    assert all(event.traceparent for job_id in ids for event in rig.of(job_id))
+
+
+def test_root_that_is_sampled_gets_the_id_that_was_decided_on() -> None:
+    sampler = ParentBasedTraceIdRatio(0.3)
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(sampler=sampler, id_generator=Roots(sampler))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    spans = Spans(provider)
+    contexts = []
+    for number in range(400):
+        with spans.sending("x", Work(str(number), "add"), None) as context:
+            contexts.append(context or "")
+    recorded = [trace_of(span) for span in exporter.get_finished_spans()]
+    assert recorded == [context.split("-")[1] for context in contexts if int(context[-2:], 16) & 1]
+    assert 60 < len(recorded) < 180
+    assert len({context.split("-")[1] for context in contexts}) == 400
+    assert all(tracing.read_traceparent(context) == context for context in contexts)
+    provider.shutdown()
 
 
 async def test_later_attempts_are_linked(running: Api, rig: Rig, spans: InMemorySpanExporter) -> None:

@@ -1,0 +1,155 @@
+"""Measures what traces cost: two installations, one of them with traces sampled at 10 %, take jobs in turn.
+
+    .venv/bin/python -m benchmarks.checks.traces [--broker B] [--jobs 1000] [--rounds 8] [--at-once 20]
+
+In each round both get ``--jobs`` jobs, each in a request of its own over ``--at-once`` connections, and all of them are
+run and folded. The order changes from round to round. Reported: the median rate and the median processor time of a job
+(API, worker and projector together), and the median of the ratios of each round. The spans go to a collector that reads
+nothing of them.
+
+Exits 0 if the median of the ratios of the rates is above 0.95.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from benchmarks.rig.installation import Installation, installation, options, until
+from benchmarks.rig.wire import Wire
+from jobtape.view.store import Store
+
+PLAIN, TRACED = "without traces", "traces, 10 % sampled"
+SLOWEST = 0.95
+_JOB = {"type": "add", "payload": {"x": 1, "y": 2}}
+
+
+@dataclass
+class Measured:
+    """``rates``: jobs a second; ``cpu``: microseconds of a job, one value for each round."""
+
+    rates: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+
+def main() -> int:
+    """Run the measurement, and return the exit status."""
+    parser = options(__doc__)
+    parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--at-once", type=int, default=20)
+    wanted = parser.parse_args()
+    with _collector() as (url, received), installation(wanted) as (chosen, plain):
+        wanted.broker = "url"
+        plain.environment["RABBITMQ_URL"] = chosen.url
+        with _second(wanted, chosen.url) as traced:
+            traced.environment |= {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": url,
+                "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+                "OTEL_TRACES_SAMPLER_ARG": "0.1",
+            }
+            for made in (plain, traced):
+                for part in ("projector", "api", "worker"):
+                    made.start(part)
+                made.wait_ready()
+            found = _rounds(wanted, {PLAIN: plain, TRACED: traced})
+        if not received:
+            raise RuntimeError("the collector got nothing: traces were not made")
+    for name, measured in found.items():
+        rate, cpu = statistics.median(measured.rates), statistics.median(measured.cpu)
+        print(f"{name}: {rate:,.0f} jobs/s, {cpu:,.0f} µs of processor time a job (medians)")
+    rates = _ratio(found[TRACED].rates, found[PLAIN].rates)
+    print(f"rate with traces / without, median of {wanted.rounds} rounds: {rates:.3f}")
+    print(f"processor time with traces / without: {_ratio(found[TRACED].cpu, found[PLAIN].cpu):.3f}")
+    print(f"batches of spans: {len(received)}")
+    return 0 if rates > SLOWEST else 1
+
+
+def _ratio(traced: list[float], plain: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(traced, plain, strict=True))
+
+
+def _rounds(wanted: argparse.Namespace, systems: dict[str, Installation]) -> dict[str, Measured]:
+    found = {name: Measured() for name in systems}
+    for number in range(wanted.rounds + 1):
+        for name in sorted(systems, reverse=number % 2 == 1):
+            made = systems[name]
+            before, began = sum(part.cpu() for part in made.parts), time.monotonic()
+            asyncio.run(_submit(made, wanted.jobs, wanted.at_once))
+            done = (number + 1) * wanted.jobs
+            _await_succeeded(made, done)
+            seconds = time.monotonic() - began
+            if number:  # the first round warms up
+                found[name].rates.append(wanted.jobs / seconds)
+                found[name].cpu.append((sum(part.cpu() for part in made.parts) - before) / wanted.jobs * 1e6)
+                print(f"round {number}, {name}: {found[name].rates[-1]:,.0f} jobs/s", flush=True)
+    return found
+
+
+def _await_succeeded(made: Installation, jobs: int) -> None:
+    store = made.store()
+    try:
+        until(lambda: _succeeded(store) == jobs, f"{jobs} jobs have succeeded")
+    finally:
+        store.close()
+
+
+def _succeeded(store: Store) -> int:
+    return sum(count.n for count in store.statistics.jobs() if count.state == "succeeded" and count.type == "add")
+
+
+async def _submit(made: Installation, jobs: int, at_once: int) -> None:
+    left = iter(range(jobs))
+
+    async def send(wire: Wire) -> None:
+        for _ in left:
+            answer = await wire.request("POST", "/jobs", _JOB)
+            if answer.status != 202:
+                raise RuntimeError(f"{answer.status} {answer.body.decode()}")
+
+    async with AsyncExitStack() as stack:
+        wires = [await stack.enter_async_context(Wire(made.url)) for _ in range(at_once)]
+        await asyncio.gather(*map(send, wires))
+
+
+@contextmanager
+def _second(wanted: argparse.Namespace, url: str) -> Iterator[Installation]:
+    """Yield another installation on the same broker."""
+    os.environ["RABBITMQ_URL"] = url
+    with installation(wanted) as (_, made):
+        yield made
+
+
+@contextmanager
+def _collector() -> Iterator[tuple[str, list[int]]]:
+    """Take spans inside the block. Yields the URL, and the sizes of what was received."""
+    received: list[int] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(len(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", received
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
