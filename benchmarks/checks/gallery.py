@@ -1,11 +1,11 @@
 """Takes a picture of every page of the dashboard, at two sizes, light and dark, in all situations.
 
     .venv/bin/python -m benchmarks.checks.gallery FOLDER [--broker B] [--jobs 100000] [--situations empty,few,…]
-        [--pages overview,jobs,…]
+        [--pages overview,jobs,…] [--looks wide-light,wide-dark,phone-light,phone-dark]
 
 The situations follow one another in one installation: empty; a few jobs that really run; a day of many jobs, a thousand
 of which failed at the same place; the projector frozen; no projector; no worker; no broker. FOLDER gets one file for
-each page and situation, with the four pictures side by side. Needs Chromium, as the tests do.
+each page and situation, with the pictures side by side, as soon as they are taken. Needs Chromium, as the tests do.
 
 Prints what was noticed: errors on the console, serious faults of accessibility, pages that are too wide or go on
 loading, and the longest task of a page, in which the browser answers nothing. Exits 0 only if there is no fault, and no
@@ -27,7 +27,6 @@ from typing import Any, Final
 import aio_pika
 import anyio
 import httpx
-from PIL import Image
 from playwright.sync_api import Browser
 
 from benchmarks.rig.brokers import Broker
@@ -48,11 +47,12 @@ LARGE: Final = 1024 * 1024 - 400
 class Gallery:
     """Takes the pictures of one situation after the other."""
 
-    def __init__(
-        self, made: Installation, broker: Broker, chromium: Browser, folder: Path, jobs: int, pages: list[str]
-    ) -> None:
-        self._made, self._broker, self._chromium, self._folder, self._jobs = made, broker, chromium, folder, jobs
-        self._pages = pages
+    def __init__(self, made: Installation, broker: Broker, chromium: Browser, wanted: argparse.Namespace) -> None:
+        self._made, self._broker, self._chromium = made, broker, chromium
+        self._folder: Path = wanted.folder
+        self._jobs: int = wanted.jobs
+        self._pages: list[str] = wanted.pages
+        self._looks: list[str] = wanted.looks
         self._known: dict[str, str] = {}
         self.faults: list[str] = []
 
@@ -74,25 +74,23 @@ class Gallery:
         self._broker.start()  # its namespace is removed
 
     def _take(self, situation: str) -> None:
-        shown: dict[str, dict[str, Image.Image]] = {}
         slowest = ("", 0.0)
         longest = ("", 0.0)
 
-        def note(page: str, look: str, taken: Taken) -> None:
+        def note(page: str, taken: dict[str, Taken]) -> None:
             nonlocal slowest, longest
-            shown.setdefault(page, {})[look] = taken.picture
-            self.faults += [f"{situation}, {page}, {look}: {fault}" for fault in taken.faults]
-            slowest = max(slowest, (page, taken.seconds), key=lambda each: each[1])
-            longest = max(longest, (page, taken.longest_task), key=lambda each: each[1])
+            sheet(each.picture for each in taken.values()).save(self._folder / f"{situation}.{page}.png")
+            for look, each in taken.items():
+                self.faults += [f"{situation}, {page}, {look}: {fault}" for fault in each.faults]
+                slowest = max(slowest, (page, each.seconds), key=lambda one: one[1])
+                longest = max(longest, (page, each.longest_task), key=lambda one: one[1])
 
         pages = {name: to for name, to in addresses(self._known).items() if not self._pages or name in self._pages}
-        take_all(self._chromium, self._made.url, pages, note)
-        for page, pictures in shown.items():
-            sheet(pictures[look] for look in LOOKS).save(self._folder / f"{situation}.{page}.png")
+        take_all(self._chromium, self._made.url, pages, self._looks, note)
         if longest[1] > LONGEST_TASK:
             self.faults.append(f"{situation}, {longest[0]}: a task of {longest[1]:.0f} ms")
         print(
-            f"{situation}: {len(shown)} pages; slowest {slowest[0]} {slowest[1]:.2f} s, "
+            f"{situation}: {len(pages)} pages; slowest {slowest[0]} {slowest[1]:.2f} s, "
             f"longest task {longest[0]} {longest[1]:.0f} ms",
             *(fault for fault in self.faults if fault.startswith(f"{situation},")),
             sep="\n",
@@ -239,12 +237,13 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=100_000)
     parser.add_argument("--situations", type=lambda text: text.split(","), default=list(SITUATIONS))
     parser.add_argument("--pages", type=lambda text: text.split(","), default=[], help="all, if not given")
+    parser.add_argument("--looks", type=lambda text: text.split(","), default=list(LOOKS))
     parser.set_defaults(broker="node")
     wanted: argparse.Namespace = parser.parse_args()
     wanted.folder.mkdir(parents=True, exist_ok=True)
     shop = installation(wanted, jobs="tests.dashboard.pictures.shop", queues=("default", "mail", "reports"))
     with shop as (broker, made), browser() as chromium:
-        gallery = Gallery(made, broker, chromium, wanted.folder, wanted.jobs, wanted.pages)
+        gallery = Gallery(made, broker, chromium, wanted)
         gallery.run(wanted.situations)
     print(f"{len(gallery.faults)} faults")
     return 1 if gallery.faults else 0

@@ -52,6 +52,8 @@ LOOKS: Final[Mapping[str, tuple[tuple[int, int], bool]]] = {
     "phone-dark": (PHONE, True),
 }
 """Sizes, and whether it is dark."""
+_AUDITED: Final = ("wide-light", "phone-dark")
+"""Looks in which accessibility is checked: both sizes and both colour schemes."""
 SETTLED: Final = 15_000.0
 """Milliseconds until a page must show something other than that it loads."""
 HIGHEST: Final = 2200
@@ -98,7 +100,6 @@ def settle(page: Page) -> list[str]:
 
 def take(tab: Tab, address: str, *, audit: bool) -> Taken:
     """Show a page in the tab and take its picture. ``audit``: also look for faults of accessibility."""
-    tab.page.goto("about:blank")
     began = time.monotonic()
     page = tab.go(address)
     faults = settle(page)
@@ -117,16 +118,25 @@ def take(tab: Tab, address: str, *, audit: bool) -> Taken:
     page.set_viewport_size(size)
     faults += tab.faults
     tab.faults.clear()
-    return Taken(Image.open(io.BytesIO(shot)).convert("RGB"), seconds, page.evaluate("window.longest"), faults)
+    longest = page.evaluate("window.longest")
+    page.goto("about:blank")  # a page that is shown goes on asking the API
+    return Taken(Image.open(io.BytesIO(shot)).convert("RGB"), seconds, longest, faults)
 
 
-def take_all(chromium: Browser, url: str, pages: Mapping[str, str], note: Callable[[str, str, Taken], None]) -> None:
-    """Take a picture of each page in each look, and call ``note`` with the names of page and look."""
-    for look, (size, dark) in LOOKS.items():
-        tab = Tab(chromium, url, size, dark=dark)
+def take_all(
+    chromium: Browser,
+    url: str,
+    pages: Mapping[str, str],
+    looks: Iterable[str],
+    note: Callable[[str, dict[str, Taken]], None],
+) -> None:
+    """Take a picture of each page in each of ``looks``, and call ``note`` with the page and its pictures by look."""
+    tabs = {look: Tab(chromium, url, LOOKS[look][0], dark=LOOKS[look][1]) for look in looks}
+    for tab in tabs.values():
         tab.context.add_init_script(_TASKS)
-        for name, address in pages.items():
-            note(name, look, take(tab, address, audit=look in ("wide-light", "phone-dark")))
+    for name, address in pages.items():
+        note(name, {look: take(tab, address, audit=look in _AUDITED) for look, tab in tabs.items()})
+    for tab in tabs.values():
         tab.context.close()
 
 
