@@ -35,10 +35,10 @@ def test_rebuild_shows_differences_and_switches_when_confirmed(site: Installatio
     page.get_by_label("to confirm").fill("switch")
     switch.click()
     expect(page.get_by_role("heading", name="succeeded Rebuild", exact=True)).to_be_visible()
-    expect(page.get_by_text("1 differ, switched")).to_be_visible()
+    expect(page.get_by_text("1 differs, switched")).to_be_visible()
     expect(switch).to_have_count(0)
     assert job(site, job_id)["result"] == 42
-    page.get_by_role("link", name="All long work").click()
+    page.get_by_role("link", name="All on the tape page").click()
     expect(page.get_by_role("link", name="Rebuild, dry run").first).to_be_visible()
 
 

@@ -93,6 +93,8 @@
  * @property {Num | null} lag
  */
 
+/** So many attempts are as good as any number: jobs of Jobtape itself have them. */
+export const UNLIMITED = 1000;
 /** @type {State[]} */
 export const STATES = ["scheduled", "held", "queued", "running", "retrying", "succeeded", "failed", "cancelled"];
 export const ENDED = new Set(["succeeded", "failed", "cancelled"]);

@@ -4,7 +4,7 @@ import { html } from "../core/html.js";
 import { parse } from "../core/json.js";
 import { useLoad } from "../core/load.js";
 import { link, route } from "../core/route.js";
-import { Empty, Foreign, Json, ProblemBox, Section, size, Time } from "../parts/basics.js";
+import { Empty, Json, Message, ProblemBox, Section, size, Time } from "../parts/basics.js";
 
 /** @typedef {{id: number, at: string, reason: string, size: number}} Dead */
 
@@ -36,7 +36,7 @@ function DeadLetters() {
             <thead><tr><th class="num">Number</th><th>Reason</th><th class="num">Size</th><th class="num">Stored</th></tr></thead>
             <tbody>${data.items.map(
               (one) =>
-                html`<tr><td class="num"><a data-row href=${link(`dead/${one.id}`)}>${String(one.id)}</a></td><td class="name"><a href=${link(`dead/${one.id}`)}><${Foreign} text=${one.reason} limit=${300} /></a></td><td class="num">${size(Number(one.size))}</td><td class="num"><${Time} at=${one.at} /></td></tr>`,
+                html`<tr><td class="num"><a data-row href=${link(`dead/${one.id}`)}>${String(one.id)}</a></td><td class="name"><a href=${link(`dead/${one.id}`)}><${Reason} text=${one.reason} limit=${300} /></a></td><td class="num">${size(Number(one.size))}</td><td class="num"><${Time} at=${one.at} /></td></tr>`,
             )}</tbody>
           </table>`
     }
@@ -57,10 +57,15 @@ function DeadMessage({ id }) {
     ${data === null && !loaded.problem && html`<p class="loading">Loading …</p>`}
     ${
       data !== null &&
-      html`<dl class="facts"><div><dt>Reason</dt><dd><${Foreign} text=${data.reason} limit=${2000} /></dd></div><div><dt>Stored</dt><dd><${Time} at=${data.at} /></dd></div><div><dt>Size</dt><dd>${size(Number(data.size))}</dd></div></dl>
+      html`<dl class="facts"><div><dt>Reason</dt><dd><${Reason} text=${data.reason} limit=${2000} /></dd></div><div><dt>Stored</dt><dd><${Time} at=${data.at} /></dd></div><div><dt>Size</dt><dd>${size(Number(data.size))}</dd></div></dl>
       <${Section} title=${data.text === null ? "Body, as Base64" : "Body"}><${Json} value=${body(data)} name="Body" /><//>`
     }
   `;
+}
+
+/** Why it is no job; it may quote the message. @param {{text: string, limit: number}} props */
+function Reason({ text, limit }) {
+  return html`<bdi><${Message} text=${text.length > limit ? `${text.slice(0, limit)}…` : text} /></bdi>`;
 }
 
 /** Return the body as the value of JSON that it may be. @param {{text: string | null, base64: string | null}} message */

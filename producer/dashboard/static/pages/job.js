@@ -9,7 +9,7 @@ import { asOf, change, go, link } from "../core/route.js";
 import { curl, python, submissionOf } from "../core/snippets.js";
 import { useStepper } from "../core/time_travel.js";
 import { duration, precise, seconds, waitOf } from "../core/times.js";
-import { ENDED } from "../core/types.js";
+import { ENDED, UNLIMITED } from "../core/types.js";
 import { CopyButton, Empty, Foreign, Json, Labels, ProblemBox, Section, State, Time } from "../parts/basics.js";
 import { Nodes } from "../parts/nodes.js";
 import { isLater } from "../parts/outcome.js";
@@ -278,7 +278,7 @@ function Head({ job, events, onChanged }) {
 function Progress({ job }) {
   const fraction = toNumber(job.progress?.fraction);
   if (job.state !== "running" || fraction === null) return null;
-  return html`<p class="progress"><progress value=${fraction} aria-label="Progress"></progress> ${Math.round(fraction * 100)} % <${Foreign} text=${job.progress?.message ?? ""} /></p>`;
+  return html`<p class="progress"><progress value=${fraction} aria-label="Progress"></progress> ${Math.round(fraction * 100)} %${job.progress?.message && html` · <${Foreign} text=${job.progress.message} />`}</p>`;
 }
 
 /** @param {{job: Job, events: JobEvent[]}} props */
@@ -295,7 +295,12 @@ function Facts({ job, events }) {
     ["Queue", job.queue && html`<a href=${link("jobs", { queue: job.queue })}>${job.queue}</a>`],
     ["Lane", job.lane !== "normal" && job.lane],
     ["Run", job.run],
-    ["Attempt", job.max_attempts === null ? job.attempt : `${job.attempt} of ${job.max_attempts}`],
+    [
+      "Attempt",
+      job.max_attempts === null || job.max_attempts >= UNLIMITED
+        ? job.attempt
+        : `${job.attempt} of ${job.max_attempts}`,
+    ],
     ["Submitted", job.submitted_at && html`<${Time} at=${job.submitted_at} />`],
     ["Due", due && html`<${Time} at=${due} />`],
     ["Started", job.started_at && html`<${Time} at=${job.started_at} />`],

@@ -8,7 +8,7 @@ import { useEvery, useLoad } from "../core/load.js";
 import { asOf, change, go, link, route } from "../core/route.js";
 import { asCursor, nextCursor, useStepper } from "../core/time_travel.js";
 import { duration, fromInput, seconds, toInput, waitOf } from "../core/times.js";
-import { STATES } from "../core/types.js";
+import { STATES, UNLIMITED } from "../core/types.js";
 import { Empty, Foreign, Labels, ProblemBox, State, Time } from "../parts/basics.js";
 import { BulkButton } from "../parts/bulk.js";
 import { FailureName } from "../parts/failure_name.js";
@@ -254,7 +254,7 @@ function Row({ job, lost }) {
 /** @param {Job} job */
 function attempt(job) {
   const run = job.run > 1 ? `run ${job.run}, ` : "";
-  return job.max_attempts !== null && job.max_attempts > 1
+  return job.max_attempts !== null && job.max_attempts > 1 && job.max_attempts < UNLIMITED
     ? `${run}${job.attempt} of ${job.max_attempts}`
     : `${run}${job.attempt}`;
 }

@@ -140,7 +140,7 @@ function Tiles({ stats, words }) {
     <${Tile} name="failed" title="Failed" count=${count("failed")} note=${words} href=${link("failures")} />
     ${
       jobs !== null &&
-      html`<${Tile} name="waiting" title="Waiting now" count=${waiting.reduce((sum, [, n]) => sum + Number(n), 0)} note=${waiting.map(([state, n]) => `${n} ${state}`).join(", ") || "nothing waits"} href=${link("jobs", { state: WAITING })} />
+      html`<${Tile} name="waiting" title="Waiting now" count=${waiting.reduce((sum, [, n]) => sum + Number(n), 0)} note=${waiting.map(([state, n]) => `${Number(n).toLocaleString("en")} ${state}`).join(", ") || "nothing waits"} href=${link("jobs", { state: WAITING })} />
         <${Tile} name="running" title="Running now" count=${jobs.running ?? 0} note="" href=${link("jobs", { state: "running" })} />
         <${Delays} />`
     }
@@ -266,7 +266,7 @@ function Queues({ stats }) {
         ({ queue, oldest, jobs }) => html`<tr>
           <td class="name"><a data-row href=${link("jobs", { queue, state: "queued" })}>${queue}</a></td>
           <td>${oldest && html`<a href=${link(`jobs/${oldest.job}`)}>${duration(Math.max(0, seconds(oldest.since, stats.at) ?? 0))}</a>`}</td>
-          <td class="num" data-column="waiting">${jobs?.queued ?? ""}</td><td class="num" data-column="running">${jobs?.running ?? ""}</td></tr>`,
+          <td class="num" data-column="waiting">${jobs?.queued?.toLocaleString("en") ?? ""}</td><td class="num" data-column="running">${jobs?.running?.toLocaleString("en") ?? ""}</td></tr>`,
       )}</tbody>
     </table>`;
 }

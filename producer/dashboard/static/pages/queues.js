@@ -49,8 +49,8 @@ export function Page() {
             <tbody>${list.map(
               (queue) => html`<tr>
                 <td class="name"><a data-row href=${link("jobs", { queue: queue.name })}>${queue.name}</a></td>
-                <td class="num" data-name="waiting" data-column="waiting">${queue.waiting ?? "not known"}</td>
-                <td class="num" data-name="consumers" data-column="consumers">${queue.consumers ?? "not known"}</td>
+                <td class="num" data-name="waiting" data-column="waiting">${queue.waiting?.toLocaleString("en") ?? "not known"}</td>
+                <td class="num" data-name="consumers" data-column="consumers">${queue.consumers?.toLocaleString("en") ?? "not known"}</td>
                 <td>${queue.types.map((type) => html`<a href=${link("jobs", { type })}>${type}</a> `)}${queue.warning && brokerReady && html`<p class="warning"><${Message} text=${queue.warning} /></p>`}</td>
                 <td>${STATES.filter((state) => counts?.get(queue.name)?.[state]).map((state) => html`<a class=${`state ${state}`} href=${link("jobs", { queue: queue.name, state })}>${Number(counts?.get(queue.name)?.[state]).toLocaleString("en")} ${state}</a> `)}</td>
                 <td class="num">${queue.types.some((type) => !type.startsWith("jobtape.")) && html`<${QueuePause} queue=${queue.name} pauses=${pauses.data} onDone=${pauses.reload} />`}</td>

@@ -69,7 +69,7 @@ function ScheduleRow({ schedule, onShow, onDone }) {
     <td><a href=${link("jobs", { type })}>${type}</a></td>
     <td data-column="next">${paused ? html`<a class="state held" href=${link(`jobs/${schedule.id}`)}>paused</a>` : schedule.next === null ? "over" : html`<${Time} at=${schedule.next} />`}
       <button type="button" class="small" aria-label=${`Next ticks of ${name}`} onClick=${onShow}>More</button></td>
-    <td data-column="newest job">${latest === null ? "" : html`<a href=${link(`jobs/${latest.id}`)}><${State} state=${latest.state} /></a> <${Time} at=${latest.submitted_at} />`}</td>
+    <td data-column="newest job">${latest === null ? html`<span class="quiet">none yet</span>` : html`<a href=${link(`jobs/${latest.id}`)}><${State} state=${latest.state} /></a> <${Time} at=${latest.submitted_at} />`}</td>
     <td class="actions">
       <${Change} method="POST" path=${`${path}/${paused ? "resume" : "pause"}`} onDone=${onDone}>${paused ? "Resume" : "Pause"}<//>
       <${Change} method="POST" path=${`${path}/trigger`} onDone=${onDone} ask=${`Submit a job of ${name} now?`}>Trigger<//>
@@ -96,6 +96,9 @@ function Ticks({ schedule, onClose }) {
 /** @param {Schedule} schedule */
 function whenOf({ cron, every, tz }) {
   return cron === null
-    ? `every ${duration(Number(every)).replace(/ 0 (h|min|s)$/, "")}`
+    ? `every ${duration(Number(every))
+        .replace(/ 0 (h|min|s)$/, "")
+        .replace(/^1 h$/, "hour")
+        .replace(/^1 d$/, "day")}`
     : html`<code>${cron}</code> ${tz}`;
 }

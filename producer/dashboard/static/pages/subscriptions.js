@@ -36,11 +36,11 @@ export function Page() {
         <dl class="facts">
           <div><dt>Publishes</dt><dd>${data.relay.mode === null ? "nothing (JOBTAPE_RELAY_EVENTS=off), or not known" : (MODES[data.relay.mode] ?? data.relay.mode)}</dd></div>
           ${data.relay.behind !== null && html`<div><dt>Behind</dt><dd>${duration(toNumber(data.relay.behind))}</dd></div>`}
-          ${COUNTS.map(([name, title]) => samples(data.metrics, name).map(({ value }) => html`<div><dt>${title}</dt><dd>${value}</dd></div>`))}
+          ${COUNTS.map(([name, title]) => samples(data.metrics, name).map(({ value }) => html`<div><dt>${title}</dt><dd>${value.toLocaleString("en")}</dd></div>`))}
         </dl>
       <//>
       <${Section} title="Clients of this API process">
-        <p class="quiet">Each stream, WebSocket and waiting request holds a slot (JOBTAPE_MAX_LISTENERS). This page's own stream is one.</p>
+        <p class="quiet">Each stream, WebSocket and waiting request holds a slot (JOBTAPE_MAX_LISTENERS). A page of this dashboard that is live holds one.</p>
         <dl class="facts">${samples(data.metrics, "jobtape_listeners").map(({ labels, value }) => html`<div><dt>${KINDS[labels.kind ?? ""] ?? labels.kind}</dt><dd>${value}</dd></div>`)}</dl>
       <//>`
     }

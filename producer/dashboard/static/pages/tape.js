@@ -1,4 +1,4 @@
-/** Reads history again: rebuilds, replays and shadow runs, and other long work, as jobs with progress and a result. */
+/** Reads history again: rebuilds, replays and shadow runs, which are jobs with progress and a result, as bulk actions are. */
 import { get } from "../core/api.js";
 import { useChanges } from "../core/events.js";
 import { health } from "../core/health.js";
@@ -34,7 +34,7 @@ function Tape() {
     ${health.value?.parts.projector?.ready === false && html`<p class="warning" role="status">Nothing of this runs now: it runs beside the projector, and none is active. What you start waits until one is.</p>`}
     <div class="columns aside">
       <${StartForm} />
-      <${Section} title="Long work">
+      <${Section} title="Rebuilds, replays, shadow runs and bulk actions">
         <${ProblemBox} problem=${loaded.problem} onRetry=${loaded.reload} />
         ${
           jobs === null
@@ -57,7 +57,6 @@ function Row({ job }) {
     <span class="outcome">${
       job.state === "succeeded" ? html`<${Foreign} text=${summaryOf(job)} />` : html`<${Outcome} job=${job} />`
     }</span>
-    ${job.finished_at !== null && ran !== null && html`<span class="quiet">${duration(Math.max(0, ran))}</span>`}
-    <${Time} at=${job.submitted_at} />
+    <span class="when">${job.finished_at !== null && ran !== null && html`<span class="quiet">${duration(Math.max(0, ran))}</span>`} <${Time} at=${job.submitted_at} /></span>
   </li>`;
 }

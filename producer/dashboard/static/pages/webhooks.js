@@ -84,7 +84,7 @@ function WebhookRow({ webhook, onShow, onSecret, onDone }) {
       <${Change} method="POST" path=${`${path}/test`} onDone=${onShow}>Test<//>
       <${Change} method="PATCH" path=${path} body=${{ enabled: disabled }} onDone=${onDone}>${disabled ? "Enable" : "Disable"}<//>
       <${Change} method="POST" path=${`${path}/replay`} body=${{ after: 0 }} disabled=${disabled} onDone=${onDone} ask="Deliver all past events that match and were not delivered?">Replay<//>
-      <${Change} method="POST" path=${`${path}/rotate`} body=${{}} onDone=${onSecret} ask="Make a new secret? For 24 hours the old one signs too.">Rotate<//>
+      <${Change} method="POST" path=${`${path}/rotate`} body=${{}} onDone=${onSecret} ask="Make a new secret? For 24 hours the old one signs too.">New secret<//>
       <${Change} method="DELETE" path=${path} onDone=${onDone} ask=${`Delete the webhook to ${url}? It gets no more events, and its open deliveries fail.`}>Delete<//>
     </td>
   </tr>`;

@@ -50,7 +50,7 @@ export function LongTask({ id }) {
       <h1><${State} state=${job.state} /> ${titleOf(job)}</h1>
       <div class="tools">
         ${open && asOf.value === null && html`<button type="button" onClick=${cancel}>Cancel</button>`}
-        <a href=${link(`jobs/${id}`)}>All events</a> <a href=${link("tape")}>All long work</a>
+        <a href=${link(`jobs/${id}`)}>All events</a> <a href=${link("tape")}>All on the tape page</a>
       </div>
     </header>
     <${ProblemBox} problem=${problem ?? loaded.problem} onRetry=${loaded.reload} />

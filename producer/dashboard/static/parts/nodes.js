@@ -34,6 +34,7 @@ export function Nodes({ flow, onChanged }) {
   if (nodes.data !== null || last.current.id !== flow.id)
     last.current = { id: flow.id, items: nodes.data?.items ?? null };
   const items = last.current.items;
+  const mapped = items?.some((node) => node.mapped);
   return html`<${Section} title="Nodes" class="wide" tools=${html`<${Origin} payload=${flow.payload} />`}>
     <${ProblemBox} problem=${nodes.problem} onRetry=${nodes.reload} />
     ${
@@ -42,13 +43,13 @@ export function Nodes({ flow, onChanged }) {
         onChanged(job);
         nodes.reload();
       }} /><${FlowGraph} flow=${flow} nodes=${items} /><div class="scroll"><table class="rows">
-        <thead><tr><th>Node</th><th>State</th><th>After</th><th>Jobs</th></tr></thead>
+        <thead><tr><th>Node</th><th>State</th><th>After</th>${mapped && html`<th>Jobs</th>`}</tr></thead>
         <tbody>${items.map(
           (node) => html`<tr>
             <td class="name">${node.job === null ? node.name : html`<a data-row href=${link(`jobs/${node.job}`)}>${node.name}</a>`}</td>
             <td><${State} state=${node.state} /></td>
-            <td>${node.on !== "success" && html`<span class="quiet">${node.on} of </span>`}${node.after.join(", ")}</td>
-            <td>${node.mapped && html`<${Counts} flow=${flow} node=${node} />`}</td>
+            <td data-column=${node.after.length > 0 ? "after" : undefined}>${node.on !== "success" && html`<span class="quiet">${node.on} of </span>`}${node.after.join(", ")}</td>
+            ${mapped && html`<td>${node.mapped && html`<${Counts} flow=${flow} node=${node} />`}</td>`}
           </tr>`,
         )}</tbody>
       </table></div>`

@@ -3,6 +3,7 @@ import { html } from "../core/html.js";
 import { stringify, toNumber } from "../core/json.js";
 import { shownTime } from "../core/time_travel.js";
 import { Foreign, Time } from "./basics.js";
+import { summaryOf, TASKS } from "./tasks.js";
 
 /** @typedef {import("../core/types.js").Job} Job */
 
@@ -24,7 +25,7 @@ export function Outcome({ job }) {
   if (job.state === "cancelled" && job.duplicate_of)
     return html`<span class="quiet">${DUPLICATE[job.reason ?? ""] ?? job.reason}</span>`;
   if (job.state === "succeeded")
-    return html`<span class="quiet"><${Foreign} text=${brief(job.result)} limit=${120} /></span>`;
+    return html`<span class="quiet"><${Foreign} text=${job.type in TASKS ? summaryOf(job) : brief(job.result)} limit=${120} /></span>`;
   if (job.progress && job.state === "running") {
     const fraction = toNumber(job.progress.fraction);
     return html`${fraction !== null && html`<progress value=${fraction} aria-label="Progress"></progress> `}<${Foreign} text=${job.progress.message ?? ""} limit=${80} />`;

@@ -9,7 +9,7 @@ import { counted } from "./tasks.js";
 /** @typedef {import("../core/types.js").Job} Job */
 /** @typedef {{job: string, then?: unknown, now?: unknown}} Example */
 /** @typedef {{type: string, path: string, then: string, now: string, jobs: number, examples: Example[]}} Kind */
-/** @typedef {{kinds: Kind[], different: Record<string, number[]>, unknown_type: number, more: number}} Result */
+/** @typedef {{kinds: Kind[], different: Record<string, number[]>, jobs: number, unknown_type: number, more: number}} Result */
 
 /** @param {{job: Job}} props */
 export function ShadowFound({ job }) {
@@ -21,7 +21,9 @@ export function ShadowFound({ job }) {
     return /** @type {Kind} */ (result.kinds[n]);
   }
   const unnamed = ids.filter((id) => result.different[id]?.length === 0);
+  const ran = Number(result.jobs) - Number(result.unknown_type);
   return html`
+    ${ids.length === 0 && ran > 0 && html`<p class="quiet">With the same payloads, the handlers of today end as they did then. Nothing was changed.</p>`}
     ${Number(result.unknown_type) > 0 && html`<p class="warning">${counted(result.unknown_type, "job")} could not be run: their types are not loaded in the projector's process (JOBTAPE_JOBS).</p>`}
     ${Number(result.more) > 0 && html`<p class="warning">Only the first ${ids.length} jobs that differ are named; ${counted(result.more, "job")} more differ.</p>`}
     ${order.map((n) => html`<${KindFound} key=${n} kind=${kind(n)} ids=${ids.filter((id) => result.different[id]?.some((one) => Number(one) === n))} />`)}

@@ -45,13 +45,12 @@ export function summaryOf(job) {
   if (result === null || typeof result !== "object") return "";
   if (job.type === "jobtape.rebuild") {
     const differing = Number(result.changed) + Number(result.missing) + Number(result.added);
-    const found = differing === 0 ? "no difference" : `${differing} differ`;
-    return `${counted(result.compared, "job")} compared, ${found}${result.switched ? ", switched" : ""}`;
+    return `${counted(result.compared, "job")} compared, ${differ(differing)}${result.switched ? ", switched" : ""}`;
   }
   if (job.type === "jobtape.replay") return `${counted(result.events, "event")} sent`;
   if (job.type === "jobtape.shadow") {
     const differing = Object.keys(result.different).length + Number(result.more);
-    return `${counted(result.jobs, "job")} run, ${differing === 0 ? "no difference" : `${differing} differ`}`;
+    return `${counted(result.jobs, "job")} run, ${differ(differing)}`;
   }
   if (job.type === "jobtape.redrive" || job.type === "jobtape.cancel") {
     const done = `${counted(result.accepted, "job")} ${job.type === "jobtape.redrive" ? "run again" : "cancelled"}`;
@@ -61,6 +60,11 @@ export function summaryOf(job) {
   return Object.entries(result)
     .map(([name, value]) => `${name} ${value}`)
     .join(", ");
+}
+
+/** @param {number} count */
+function differ(count) {
+  return count === 0 ? "no difference" : counted(count, "differs", "differ");
 }
 
 /** Return a number with its noun: `1 job`, `12,000 jobs`. @param {unknown} count @param {string} noun @param {string} [plural] */

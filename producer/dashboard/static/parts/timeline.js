@@ -83,6 +83,7 @@ export function Timeline({ events, open, selected, onSelect }) {
   const end = open ? Math.max(Date.now(), Date.parse(last.time)) : Date.parse(last.time);
   const span = Math.max(end - begin, 1);
   const x = (/** @type {number} */ at) => `${(((at - begin) / span) * 100).toFixed(3)}%`;
+  const held = released(events);
   let previous = begin;
   return html`<div class="timeline">
     <svg class="bar" role="img" aria-label=${`From ${precise(first.time)}, ${duration(span / 1000)}`} width="100%" height="26">
@@ -108,7 +109,7 @@ export function Timeline({ events, open, selected, onSelect }) {
           <span class="gap">${gap > 0 ? `+${duration(gap / 1000)}` : ""}</span>
           <time datetime=${event.time} title=${`${new Date(event.time).toISOString()} (UTC)`}>${precise(event.time)}</time>
           <strong>${name}</strong>
-          <span class="what"><${What} event=${event} name=${name} /></span>
+          <span class="what"><${What} event=${event} name=${name} held=${held.has(event)} /></span>
         </button>
       </li>`;
     })}</ol>
@@ -145,8 +146,27 @@ export function listed(events, all) {
   return found;
 }
 
-/** What an event says, in half a line. @param {{event: JobEvent, name: string}} props */
-function What({ event, name }) {
+/**
+ * Return the placements of a job that was held until its gates were open, such as a limit or a job before it.
+ * @param {JobEvent[]} events
+ */
+export function released(events) {
+  /** @type {Set<JobEvent>} */
+  const found = new Set();
+  let gated = false;
+  let held = false;
+  for (const event of events) {
+    const name = nameOf(event);
+    if (event.accepted === false || name === "progressed") continue;
+    if (name === "submitted") gated = Boolean(event.data.order?.gates);
+    if (name === "placed" && held) found.add(event);
+    held = gated && (name === "submitted" || name === "redriven");
+  }
+  return found;
+}
+
+/** What an event says, in half a line. @param {{event: JobEvent, name: string, held: boolean}} props */
+function What({ event, name, held }) {
   const { data } = event;
   const parts = [];
   if (event.accepted === false) parts.push("changed nothing: it came late, or was repeated");
@@ -159,7 +179,7 @@ function What({ event, name }) {
   if (name === "placed")
     parts.push(
       {
-        due: "on its queue: it was due",
+        due: held ? "on its queue: nothing holds it any more" : "on its queue: it was due",
         lost: "on its queue again: the work was lost",
         given_up: "on its queue again: the broker gave it up",
       }[/** @type {"due"} */ (data.why)] ?? data.why,

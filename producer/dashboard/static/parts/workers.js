@@ -40,12 +40,12 @@ function blindness(found) {
 
 /**
  * Whether a job's state is running, but no worker that is alive runs it. False also when that is not known: signs of
- * life come every ten seconds, and each names the oldest executions only.
+ * life come every ten seconds, and each names the oldest executions only. A flow runs without a worker.
  * @param {import("../core/types.js").Job} job
  * @param {Found | null} found
  */
 export function lostItsWorker(job, found) {
-  if (found === null || job.state !== "running" || blindness(found) !== "") return false;
+  if (found === null || job.state !== "running" || job.type === "jobtape.flow" || blindness(found) !== "") return false;
   if ((seconds(job.started_at) ?? 0) < LATEST_SIGN) return false;
   const living = found.items.filter((worker) => worker.state !== "silent");
   if (living.some((worker) => worker.running > worker.executions.length)) return false;
