@@ -100,6 +100,18 @@ def test_signal_that_a_flow_waits_for_is_sent_by_form(site: Installation, tab: T
     expect(page.get_by_label("Events of the job")).to_contain_text("approved")
 
 
+def test_flow_that_waits_for_long_needs_no_worker(tab: Tab) -> None:
+    lost = """async (type) => {
+      const app = document.querySelector("script[type=module]").src;
+      const { lostItsWorker } = await import(new URL("parts/workers.js", app));
+      const job = { id: "1", type, state: "running", started_at: "2026-01-01T00:00:00Z" };
+      return lostItsWorker(job, { items: [], collected: true });
+    }"""
+    page = tab.go("jobs")
+    expect(page.get_by_text("all parts ready")).to_be_visible()
+    assert [page.evaluate(lost, name) for name in ("add", "jobtape.flow")] == [True, False]
+
+
 def test_each_node_of_a_graph_is_behind_those_before_it_and_no_box_on_another(tab: Tab) -> None:
     """Also of 1,000 nodes, which are laid out in less than a second."""
     chance = random.Random(4)
@@ -257,6 +269,7 @@ def test_held_job_says_what_it_waits_for(site: Installation, tab: Tab) -> None:
     ended(site, ids[0])
     gate.write_text("opened")
     expect(page.get_by_role("heading", name="succeeded gate")).to_be_visible()
+    expect(page.get_by_label("Events of the job")).to_contain_text("on its queue: nothing holds it any more")
     gate.unlink()
 
 
@@ -344,6 +357,16 @@ def test_job_and_list_in_the_past(site: Installation, tab: Tab) -> None:
     assert "as_of=" in page.url
     page.get_by_role("button", name="Go live").click()
     expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_role("button", name="Go to …").click()
+    time = page.get_by_label("Date and time")
+    time.fill("2001-01-01T12:00:00")
+    expect(page.get_by_role("alert")).to_contain_text("is not kept")
+    expect(page.get_by_role("button", name="Go there")).to_be_disabled()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Go to …").click()
+    expect(time).not_to_have_value("2001-01-01T12:00:00")
+    page.get_by_role("button", name="Go there").click()
+    expect(page.get_by_text("As of")).to_be_visible()
 
 
 @pytest.mark.parametrize("address", ["jobs/00000000-0000-7000-8000-000000000000", "nothing"])

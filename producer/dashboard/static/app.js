@@ -69,7 +69,7 @@ function App() {
         keyWanted.value !== null
           ? html`<${KeyForm} reason=${keyWanted.value} />`
           : page === undefined
-            ? html`<${Empty} title="There is no such page"><p><a href=${link(HOME)}>To the jobs</a></p><//>`
+            ? html`<${Empty} title="There is no such page"><p><a href=${link(HOME)}>To the overview</a></p><//>`
             : html`${!page.past && asOf.value !== null && html`<${NotPast} title=${page.title} />`}<${Shown} key=${name} name=${name} id=${path[1] ?? null} />`
       }
     </main>
@@ -139,7 +139,7 @@ function KeyForm({ reason }) {
   }
   return html`<form class="key" onSubmit=${onSubmit}>
     <h1>API key</h1>
-    <p>${reason} It is the value of <code>JOBTAPE_API_KEY</code>. This tab keeps it until you close it.</p>
+    <p>${reason} It is the value of <code>JOBTAPE_API_KEY</code>, or a key that <code>jobtape keys create</code> has made. This tab keeps it until you close it.</p>
     <label>Key <input type="password" autocomplete="off" autofocus value=${text} onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} /></label>
     ${fault && html`<p class="fault" role="alert">${fault}</p>`}
     <button type="submit" class="primary">Use this key</button>
@@ -152,7 +152,8 @@ function Help({ onClose }) {
     ["/", "filter"],
     ["j, k", "next and previous row"],
     ["Enter", "open the row"],
-    ["←, →", "one event back or forth in time"],
+    ["←, →", "one event back or forward in time"],
+    ["space", "play from there, and stop"],
     ["End", "live: back to now"],
     ["?", "this list"],
   ];

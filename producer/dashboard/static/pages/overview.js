@@ -232,10 +232,17 @@ function Jobs({ title, jobs, empty, all }) {
               (
                 job,
               ) => html`<li key=${job.id}><${State} state=${job.state} /> <a data-row href=${link(`jobs/${job.id}`)}>${job.type}</a>
-                <span class="outcome"><${Outcome} job=${job} /></span> <${Time} at=${job.finished_at ?? job.started_at} /></li>`,
+                <span class="outcome"><${Outcome} job=${job} /></span> <${Time} at=${job.finished_at ?? job.started_at} text=${runs(job)} /></li>`,
             )}</ul>`
     }
   <//>`;
+}
+
+/** Return how long a running job runs; undefined when it does not, or that is not known. @param {Job} job */
+function runs(job) {
+  const now = new Date(shownTime.value ?? Date.now()).toISOString();
+  const ran = job.state === "running" ? seconds(job.started_at, now) : null;
+  return ran === null ? undefined : `for ${duration(Math.max(0, ran))}`;
 }
 
 /** Groups of failures, that with the newest failure first. @param {{groups: Failure[] | null}} props */

@@ -4,8 +4,9 @@ import { html } from "../core/html.js";
 import { useEvery } from "../core/load.js";
 import { asOf, change } from "../core/route.js";
 import { cursorAt, firstTime, histogram, readHistory, shownTime, stepper } from "../core/time_travel.js";
-import { local } from "../core/times.js";
+import { fromInput, local, toInput } from "../core/times.js";
 import { useEffect, useRef, useState } from "../vendor/hooks.js";
+import { Dialog } from "./basics.js";
 
 const STEPS = 1000;
 const WIDTH = 1000;
@@ -19,6 +20,7 @@ export function TimeStrip({ past }) {
   const [dragged, setDragged] = useState(/** @type {number | null} */ (null));
   const [fault, setFault] = useState("");
   const [playing, setPlaying] = useState(false);
+  const [asking, setAsking] = useState(false);
   const timer = useRef(/** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined));
   const begin = firstTime.value;
   const end = Date.now();
@@ -73,10 +75,13 @@ export function TimeStrip({ past }) {
 
   /** @param {number} position */
   async function show(position) {
+    if (begin !== null) await showAt(position >= STEPS ? null : begin + ((Date.now() - begin) * position) / STEPS);
+  }
+
+  /** @param {number | null} time milliseconds since 1970; null: now */
+  async function showAt(time) {
     try {
-      if (begin === null) return;
-      const time = begin + ((Date.now() - begin) * position) / STEPS;
-      change({ as_of: position >= STEPS ? null : await cursorAt(time) }, { replace: asOf.value !== null });
+      change({ as_of: time === null ? null : await cursorAt(time) }, { replace: asOf.value !== null });
       setFault("");
     } catch (error) {
       setFault(error instanceof Problem ? error.message : String(error));
@@ -98,7 +103,7 @@ export function TimeStrip({ past }) {
   const draggedTime = dragged === null || begin === null ? null : begin + ((end - begin) * dragged) / STEPS;
   return html`<footer class=${`strip ${at === null ? "" : "on"}`} aria-label="Time">
     <button type="button" class="small" aria-label="One event back" title=${stepless || "One event back (←)"} disabled=${stepless !== ""} onClick=${() => step(-1)}>←</button>
-    <button type="button" class="small" aria-label="One event forth" title=${stepless || newest || "One event forth (→)"} disabled=${stepless !== "" || newest !== ""} onClick=${() => step(1)}>→</button>
+    <button type="button" class="small" aria-label="One event forward" title=${stepless || newest || "One event forward (→)"} disabled=${stepless !== "" || newest !== ""} onClick=${() => step(1)}>→</button>
     <button type="button" class="small" aria-pressed=${playing} title=${stepless || newest || "Move on by itself, event by event (space)"} disabled=${stepless !== "" || newest !== ""} onClick=${() => setPlaying(!playing)}>${playing ? "Stop" : "Play"}</button>
     <span class="bound">${begin === null ? "" : local(begin)}</span>
     <span class="track"><${Histogram} begin=${begin} end=${end} />
@@ -112,9 +117,45 @@ export function TimeStrip({ past }) {
           ? "Live"
           : html`<strong>As of ${shown === null ? "" : local(shown)}</strong> <span class="quiet">${/^\d+$/.test(at) ? `cursor ${at}` : ""}</span>`
     }</p>
+    <button type="button" class="small" title="Show everything as it was at a time" disabled=${begin === null} onClick=${() => setAsking(true)}>Go to …</button>
     ${at !== null && html`<button type="button" class="primary small" onClick=${() => change({ as_of: null })}>Go live</button>`}
     ${fault && html`<p class="fault" role="alert">${fault}</p>`}
+    ${
+      asking &&
+      begin !== null &&
+      html`<${TimeDialog} begin=${begin} at=${shown ?? end} onClose=${() => setAsking(false)} onTime=${(
+        /** @type {number} */ time,
+      ) => {
+        setAsking(false);
+        showAt(time);
+      }} />`
+    }
   </footer>`;
+}
+
+/** Asks for a time. @param {{begin: number, at: number, onTime: (time: number) => void, onClose: () => void}} props */
+function TimeDialog({ begin, at, onTime, onClose }) {
+  const [text, setText] = useState(toInput(new Date(at).toISOString()));
+  const time = Date.parse(fromInput(text) ?? "");
+  const fault =
+    time > Date.now()
+      ? "This time has not come yet."
+      : time < begin
+        ? `What happened before ${local(begin)} is not kept.`
+        : "";
+  /** @param {Event} event */
+  function onSubmit(event) {
+    event.preventDefault();
+    if (!Number.isNaN(time) && fault === "") onTime(time);
+  }
+  return html`<${Dialog} title="Go to a time" onClose=${onClose}>
+    <form onSubmit=${onSubmit} novalidate>
+      <div class="field"><label><span class="name">Date and time</span>
+        <input type="datetime-local" step="1" value=${text} onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} /></label>
+        ${fault === "" ? html`<p class="hint">In your time zone. The history begins at ${local(begin)}.</p>` : html`<p class="fault" role="alert">${fault}</p>`}</div>
+      <button type="submit" class="primary" disabled=${Number.isNaN(time) || fault !== ""}>Go there</button>
+    </form>
+  <//>`;
 }
 
 /** How much happened when, drawn above the slider; what failed is drawn over it. @param {{begin: number | null, end: number}} props */
