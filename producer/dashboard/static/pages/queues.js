@@ -34,11 +34,13 @@ export function Page() {
     stats.reload();
     pauses.reload();
   }, PAUSE);
+  const common = sharedWarning(list ?? []);
   const brokerReady = (loaded.data ?? health.value)?.parts.broker?.ready ?? true;
   return html`
     <header class="title"><h1>Queues and workers</h1></header>
     <${ProblemBox} problem=${types.problem ?? loaded.problem} onRetry=${reload} />
     ${!brokerReady && html`<p class="warning">What waits on the queues is not known while the broker does not answer.</p>`}
+    ${brokerReady && common !== null && html`<p class="warning"><${Message} text=${common} /></p>`}
     ${
       list === null
         ? !(types.problem ?? loaded.problem) && html`<p class="loading">Loading …</p>`
@@ -51,7 +53,7 @@ export function Page() {
                 <td class="name"><a data-row href=${link("jobs", { queue: queue.name })}>${queue.name}</a></td>
                 <td class="num" data-name="waiting" data-column="waiting">${queue.waiting?.toLocaleString("en") ?? "not known"}</td>
                 <td class="num" data-name="consumers" data-column="consumers">${queue.consumers?.toLocaleString("en") ?? "not known"}</td>
-                <td>${queue.types.map((type) => html`<a href=${link("jobs", { type })}>${type}</a> `)}${queue.warning && brokerReady && html`<p class="warning"><${Message} text=${queue.warning} /></p>`}</td>
+                <td>${queue.types.map((type) => html`<a href=${link("jobs", { type })}>${type}</a> `)}${queue.warning && common === null && brokerReady && html`<p class="warning"><${Message} text=${queue.warning} /></p>`}</td>
                 <td>${STATES.filter((state) => counts?.get(queue.name)?.[state]).map((state) => html`<a class=${`state ${state}`} href=${link("jobs", { queue: queue.name, state })}>${Number(counts?.get(queue.name)?.[state]).toLocaleString("en")} ${state}</a> `)}</td>
                 <td class="num">${queue.types.some((type) => !type.startsWith("jobtape.")) && html`<${QueuePause} queue=${queue.name} pauses=${pauses.data} onDone=${pauses.reload} />`}</td>
               </tr>`,
@@ -62,6 +64,12 @@ export function Page() {
     <h2 class="between">Workers</h2>
     <${Workers} />
   `;
+}
+
+/** Return the warning that all of several queues have, as when the broker answers late; null if there is none. @param {Queue[]} list */
+function sharedWarning(list) {
+  const first = list[0]?.warning ?? null;
+  return list.length > 1 && list.every(({ warning }) => warning === first) ? first : null;
 }
 
 /** The job types of the application. @param {import("../core/types.js").JobType[]} types */

@@ -22,6 +22,8 @@ const MODES = { final: "final events", all: "all events except submitted" };
 export function Page() {
   const loaded = useLoad("subscriptions", (signal) => /** @type {Promise<string>} */ (get("metrics", {}, signal)));
   useEvery(loaded.reload, PAUSE);
+  // The projector moves the relay, over the broker: without them the last value says nothing.
+  const active = (health.value?.parts.projector?.ready ?? true) && (health.value?.parts.broker?.ready ?? true);
   const data = health.value && loaded.data !== null ? { relay: health.value.relay, metrics: loaded.data } : null;
   return html`
     <header class="title"><h1>Subscriptions</h1></header>
@@ -35,7 +37,7 @@ export function Page() {
         ${data.relay.warning && html`<p class="warning">${data.relay.warning}</p>`}
         <dl class="facts">
           <div><dt>Publishes</dt><dd>${data.relay.mode === null ? "nothing (JOBTAPE_RELAY_EVENTS=off), or not known" : (MODES[data.relay.mode] ?? data.relay.mode)}</dd></div>
-          ${data.relay.behind !== null && html`<div><dt>Behind</dt><dd>${duration(toNumber(data.relay.behind))}</dd></div>`}
+          ${data.relay.behind !== null && html`<div><dt>Behind</dt><dd>${active ? duration(toNumber(data.relay.behind)) : "not known"}</dd></div>`}
           ${COUNTS.map(([name, title]) => samples(data.metrics, name).map(({ value }) => html`<div><dt>${title}</dt><dd>${value.toLocaleString("en")}</dd></div>`))}
         </dl>
       <//>

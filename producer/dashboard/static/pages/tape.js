@@ -57,6 +57,6 @@ function Row({ job }) {
     <span class="outcome">${
       job.state === "succeeded" ? html`<${Foreign} text=${summaryOf(job)} />` : html`<${Outcome} job=${job} />`
     }</span>
-    <span class="when">${job.finished_at !== null && ran !== null && html`<span class="quiet">${duration(Math.max(0, ran))}</span>`} <${Time} at=${job.submitted_at} /></span>
+    <span class="when">${job.finished_at !== null && ran !== null && html`<span class="quiet">ran ${duration(Math.max(0, ran))}</span>`} <${Time} at=${job.submitted_at} /></span>
   </li>`;
 }
