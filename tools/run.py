@@ -74,9 +74,11 @@ def settings_for(broker: Broker, host: str, port: int, given: Mapping[str, str],
 
 
 def write_env(path: Path, settings: Mapping[str, str]) -> None:
-    """Write shell assignments of broker, view and namespace to ``path``, for programs beside the application."""
+    """Write shell assignments of broker, view, namespace and API to ``path``, for programs beside the application."""
     names = ("RABBITMQ_URL", "DATABASE_URL", "JOBTAPE_NAMESPACE")
-    write_private(path, "".join(f"{name}={shlex.quote(settings[name])}\n" for name in names if name in settings))
+    values = {name: settings[name] for name in names if name in settings}
+    values["JOBTAPE_URL"] = base_url(settings["JOBTAPE_HOST"], int(settings["JOBTAPE_PORT"]))
+    write_private(path, "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()))
 
 
 def welcome(base: str, env: str, with_key: bool, with_example: bool = True) -> str:

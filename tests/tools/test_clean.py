@@ -47,11 +47,12 @@ def test_clean_names_what_stays_on_a_broker_that_was_found(clone: Path) -> None:
 def test_shell_reads_the_written_environment(tmp_path: Path) -> None:
     password = uuid4().hex + "'$(exit 1)\" &;"
     settings = {"RABBITMQ_URL": f"amqp://me:{password}@h/", "DATABASE_URL": "sqlite:////a b", "JOBTAPE_NAMESPACE": "n"}
-    write_env(tmp_path / "env", {**settings, "JOBTAPE_PORT": "1"})
+    write_env(tmp_path / "env", {**settings, "JOBTAPE_HOST": "0.0.0.0", "JOBTAPE_PORT": "1"})
     assert (tmp_path / "env").stat().st_mode & 0o777 == 0o600
     script = f'set -a; . "{tmp_path}/env"; set +a; env'
     shell = {"PATH": "/usr/bin:/bin"}
     shown = subprocess.run(["sh", "-c", script], env=shell, capture_output=True, text=True, check=True)
     lines = shown.stdout.splitlines()
     assert all(f"{name}={value}" in lines for name, value in settings.items())
+    assert "JOBTAPE_URL=http://127.0.0.1:1" in lines
     assert "JOBTAPE_PORT" not in shown.stdout
