@@ -20,7 +20,8 @@ T = TypeVar("T")
 
 NONE_RUNS: Final = (
     "no Jobtape is running in this process: give your application lifespan=jobtape.lifespan, or call it within "
-    "`async with jobtape.lifespan(job_types=[...]):`, or use jobtape.Client or jobtape.SyncClient"
+    "`async with jobtape.lifespan(job_types=[...]):`, or use jobtape.Client or jobtape.SyncClient; "
+    "in a test, use jobtape.testing.memory"
 )
 
 
