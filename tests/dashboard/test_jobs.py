@@ -143,7 +143,7 @@ def test_each_node_of_a_graph_is_behind_those_before_it_and_no_box_on_another(ta
 def test_progress_and_outcome_appear_without_reload(site: Installation, tab: Tab) -> None:
     gate = site.gate()
     page = tab.go(f"jobs/{submit(site, 'gate', {'path': str(gate)})}")
-    expect(page.get_by_text("50 % at the gate")).to_be_visible()
+    expect(page.locator("p.progress")).to_contain_text("50 % · at the gate")
     gate.write_text("opened")
     expect(page.get_by_role("heading", name="succeeded gate")).to_be_visible()
     expect(page.get_by_label("Result").locator("pre")).to_have_text('"opened"')

@@ -61,7 +61,7 @@ export function Page(_) {
       empty
         ? html`<${Empty} title="There is no job yet"><p><a href=${link("submit")}>Submit one here</a>, or over the API: <code>POST /jobs</code>.</p><//>`
         : html`<div class="columns">
-      <${Jobs} title=${at === null ? "Running now" : "Running then"} jobs=${running.data} empty="No job runs" all=${link("jobs", { state: "running" })} />
+      <${Jobs} title=${at === null ? "Running now" : "Running then"} jobs=${running.data} empty=${at === null ? "No job runs" : "No job ran"} all=${link("jobs", { state: "running" })} />
       ${
         at === null
           ? html`<${Failures} groups=${groups.data?.items ?? null} />`
