@@ -145,7 +145,7 @@ def test_dashboard_says_that_broker_or_projector_is_away_and_goes_on(
     job_id = submit(made, "gate", {"path": str(gate)})
     opened = Tab(chromium, f"http://127.0.0.1:{made.port}")
     page = opened.go(f"jobs/{job_id}")
-    expect(page.get_by_text("50 % at the gate")).to_be_visible()
+    expect(page.locator("p.progress")).to_contain_text("50 % · at the gate")
     url = f"http://127.0.0.1:{made.port}"
     node.kill()
     until(lambda: health(url)[0] == 503, "the API has noticed it")
