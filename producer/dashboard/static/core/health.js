@@ -59,5 +59,16 @@ export function faultsOf(health) {
   const known = warnings.filter(({ warning }) => warning && !(parts.length && warning.startsWith("not known")));
   const lag = toNumber(health.lag) ?? 0;
   const behind = `view: it is ${duration(lag)} behind the tape, and these pages show what had happened by then`;
-  return [...(lag > LONGEST_LAG ? [behind] : []), ...parts, ...known.map(({ name, warning }) => `${name}: ${warning}`)];
+  return [...(lag > LONGEST_LAG ? [behind] : []), ...parts, ...together(known)];
+}
+
+/**
+ * Return the warnings, each once, after the names of all that have it.
+ * @param {{name: string, warning: string | null}[]} warnings
+ */
+function together(warnings) {
+  /** @type {Map<string | null, string[]>} */
+  const names = new Map();
+  for (const { name, warning } of warnings) names.set(warning, [...(names.get(warning) ?? []), name]);
+  return [...names].map(([warning, all]) => `${all.join(", ")}: ${warning}`);
 }
