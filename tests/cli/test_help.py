@@ -28,7 +28,7 @@ def test_help_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize("command", ["up", "api", "worker", "projector", "init"])
 def test_every_server_option_names_its_variable(installation: Installation, command: str) -> None:
     text = installation.run(command, "--help", COLUMNS="200", TERM="dumb").stdout
-    options = set(re.findall(r"--([a-z-]+) ", text)) - {"help", "accept-gap"}
+    options = set(re.findall(r"--([a-z-]+) ", text)) - {"help", "accept-gap", "json"}
     variables = re.findall(r"env var: JOBTAPE_(\w+)", text)
     assert len(options) == len(variables)
     assert {name.lower() for name in variables} <= set(Settings.model_fields)
