@@ -45,6 +45,8 @@ def test_document_lists_all_paths(document: dict[str, Any]) -> None:
         ("get", "/jobs"),
         ("get", "/jobs/{job_id}"),
         ("get", "/jobs/{job_id}/events"),
+        ("get", "/jobs/{job_id}/results"),
+        ("get", "/scaling"),
         ("post", "/jobs/{job_id}/cancel"),
         ("post", "/jobs/{job_id}/release"),
         ("post", "/jobs/{job_id}/redrive"),

@@ -234,4 +234,4 @@ async def test_job_types_show_the_schedules_of_the_code(settings: Settings, rig:
 
 def test_schedule_has_all_fields_of_a_submission_but_its_time() -> None:
     own = ScheduleBody.model_fields.keys() - Ticks.model_fields.keys()
-    assert own == Submission.model_fields.keys() - {"delay", "run_at"}
+    assert own == Submission.model_fields.keys() - {"delay", "run_at", "then"}
