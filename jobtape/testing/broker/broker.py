@@ -35,6 +35,10 @@ class MemoryBroker:
     _disorder: random.Random | None = None
     _losing: set[str] = field(default_factory=set)
 
+    def has_exchange(self, name: str) -> bool:
+        """Return whether an exchange is declared."""
+        return name in self._exchanges
+
     def declare_exchange(self, name: str, kind: str) -> None:
         """Declare an exchange."""
         self._exchanges.setdefault(name, kind)

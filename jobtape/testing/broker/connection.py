@@ -98,11 +98,19 @@ class MemoryChannel:
         if not self.closing.done():
             self.closing.set_result(None)
 
-    async def exchange_declare(self, exchange: str, *, exchange_type: str, durable: bool = False) -> None:
-        """Declare an exchange."""
+    async def exchange_declare(
+        self, exchange: str, *, exchange_type: str = "", passive: bool = False, durable: bool = False
+    ) -> None:
+        """Declare an exchange. Raises ChannelNotFoundEntity for a ``passive`` one that is not there."""
         del durable
         with self._broker.lock:
-            self._broker.declare_exchange(exchange, exchange_type)
+            if not passive:
+                self._broker.declare_exchange(exchange, exchange_type)
+                return
+            found = self._broker.has_exchange(exchange)
+        if not found:
+            await self.close()
+            raise aiormq.exceptions.ChannelNotFoundEntity(f"NOT_FOUND - no exchange '{exchange}'")
 
     async def queue_declare(
         self,

@@ -1,6 +1,5 @@
 """Results that a flow hands on by reference: a projector, a worker and an API that it reads them from."""
 
-import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
@@ -86,17 +85,6 @@ async def ended(served: Api, path: str, body: Mapping[str, Any]) -> dict[str, An
     return found
 
 
-async def run_again(served: Api, old: dict[str, Any]) -> dict[str, Any]:
-    """Redrive a job, wait for the end of its next run, and return it."""
-    assert (await served.client.post(f"/jobs/{old['id']}/redrive")).status_code == 202
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        found: dict[str, Any] = (await served.client.get(f"/jobs/{old['id']}", headers={"Prefer": "wait=10"})).json()
-        if found["run"] > old["run"] and found["finished_at"] is not None:
-            return found
-    raise AssertionError(found)
-
-
 def fan(n: int, job_type: str = "join", **more: Any) -> dict[str, Any]:
     each = {"type": "text", "map": {"$input": "/numbers"}, "payload": {"n": {"$item": ""}}}
     last = {"type": job_type, "payload": {"parts": {"$from": "each"}}}
@@ -128,23 +116,6 @@ async def test_results_that_fit_are_in_the_payload(at_work: Api) -> None:
 async def test_item_without_a_result_is_none(at_work: Api) -> None:
     flow = await ended(at_work, "/flows", fan(40, on="done"))
     assert flow["result"] == {"last": ",".join("-" if n == 13 else str(n) for n in range(40))}
-
-
-async def test_results_are_those_at_the_time_of_the_fan_in(at_work: Api) -> None:
-    """Whatever is redriven later, a later run of the fan-in reads what the first one has read."""
-    flow = await ended(at_work, "/flows", fan(40, on="done"))
-    parameters = {"flow": flow["id"], "node": "last"}
-    (last,) = (await at_work.client.get("/jobs", params=parameters)).json()["items"]
-    failed = (await at_work.client.get("/jobs", params={"flow": flow["id"], "state": "failed"})).json()["items"][0]
-    as_of = last["payload"]["parts"]["$results"]["as_of"]
-    assert (await run_again(at_work, failed))["state"] == "succeeded"
-    query = {"nodes": "each", "limit": "5", "after": "10"}
-    path = f"/jobs/{flow['id']}/results"
-    then = (await at_work.client.get(path, params=query | {"as_of": str(as_of)})).json()
-    assert [each["state"] for each in then["items"]] == ["succeeded"] * 3 + ["failed", "succeeded"]
-    assert (then["items"][3]["item"], then["items"][3]["job"], then["next"]) == (13, failed["id"], 15)
-    assert (await at_work.client.get(path, params=query | {"after": "39"})).json()["next"] is None
-    assert (await run_again(at_work, last))["result"] == last["result"]
 
 
 async def test_follow_ups_hand_their_results_on_by_reference(at_work: Api) -> None:

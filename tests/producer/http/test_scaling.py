@@ -13,19 +13,17 @@ from tests.view.samples import SOURCE, submitted, succeeded
 
 pytestmark = pytest.mark.anyio
 
-NOW = datetime.now(UTC)
-JOBS = [submitted(n, NOW - timedelta(minutes=10 - n), queue="main" if n < 4 else "main.high") for n in range(6)]
-RUNS, DONE = JOBS[0], JOBS[1]
-LATER = submitted(7, NOW - timedelta(hours=1), queue="main", run_at=NOW + timedelta(hours=1))
-
 
 @pytest.fixture
 async def served(sqlite_url: str) -> AsyncIterator[Api]:
+    now = datetime.now(UTC)
+    jobs = [submitted(n, now - timedelta(minutes=10 - n), queue="main" if n < 4 else "main.high") for n in range(6)]
+    later = submitted(7, now - timedelta(hours=1), queue="main", run_at=now + timedelta(hours=1))
     data = StartedData(job_type="add", run=1, attempt=1, execution="e", worker="w")
-    started = Started(id="s", source=SOURCE, subject=RUNS.subject, time=NOW, data=data)
+    started = Started(id="s", source=SOURCE, subject=jobs[0].subject, time=now, data=data)
     store = Store(sqlite_url)
     store.migrate()
-    fill(store, *JOBS, LATER, started, succeeded(DONE))
+    fill(store, *jobs, later, started, succeeded(jobs[1]))
     store.close()
     async with api(without_broker(sqlite_url), ready=False) as opened:
         yield opened

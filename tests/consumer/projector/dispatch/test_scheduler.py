@@ -9,6 +9,7 @@ import pytest
 
 from jobtape.consumer.projector.dispatch import scheduler
 from jobtape.consumer.projector.dispatch.scheduler import Scheduler
+from jobtape.process import clock
 from jobtape.schemas.events import Submitted, submitted
 from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import Job, JobState, Order
@@ -118,12 +119,7 @@ async def test_missed_ticks_are_submitted_by_the_policy(rig: Rig, view: Store, m
             await put(rig, policy, every=600.0, catch_up=policy)
         await eventually(lambda: len(view.open_jobs.rules()) == 3)
 
-    class Clock:
-        @staticmethod
-        def now(zone: Any) -> datetime:
-            return datetime.now(zone) + timedelta(hours=1)
-
-    monkeypatch.setattr(scheduler, "datetime", Clock)
+    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(hours=1))
     async with rig.projector(view):
         await eventually(lambda: len(ticks(rig, "all")) >= 6)
         await eventually(lambda: len(ticks(rig, "last")) >= 1)
