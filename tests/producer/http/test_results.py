@@ -11,6 +11,7 @@ from jobtape.view.store import Store
 from tests.checker import Checker
 from tests.consumer.installation import Rig
 from tests.producer.running_api import Api, api, problem, serve
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -85,6 +86,20 @@ async def ended(served: Api, path: str, body: Mapping[str, Any]) -> dict[str, An
     return found
 
 
+async def run_again(served: Api, old: dict[str, Any]) -> dict[str, Any]:
+    """Redrive a job, wait for the end of its next run, and return it."""
+    assert (await served.client.post(f"/jobs/{old['id']}/redrive")).status_code == 202
+    found: dict[str, Any] = {}
+
+    async def ended_again() -> bool:
+        found.update((await served.client.get(f"/jobs/{old['id']}")).json())
+        return found["run"] > old["run"] and found["finished_at"] is not None
+
+    # It pauses between two reads: a read in this process may not give the event loop to the projector.
+    await eventually(ended_again)
+    return found
+
+
 def fan(n: int, job_type: str = "join", **more: Any) -> dict[str, Any]:
     each = {"type": "text", "map": {"$input": "/numbers"}, "payload": {"n": {"$item": ""}}}
     last = {"type": job_type, "payload": {"parts": {"$from": "each"}}}
@@ -116,6 +131,23 @@ async def test_results_that_fit_are_in_the_payload(at_work: Api) -> None:
 async def test_item_without_a_result_is_none(at_work: Api) -> None:
     flow = await ended(at_work, "/flows", fan(40, on="done"))
     assert flow["result"] == {"last": ",".join("-" if n == 13 else str(n) for n in range(40))}
+
+
+async def test_results_are_those_at_the_time_of_the_fan_in(at_work: Api) -> None:
+    """Whatever is redriven later, a later run of the fan-in reads what the first one has read."""
+    flow = await ended(at_work, "/flows", fan(40, on="done"))
+    parameters = {"flow": flow["id"], "node": "last"}
+    (last,) = (await at_work.client.get("/jobs", params=parameters)).json()["items"]
+    failed = (await at_work.client.get("/jobs", params={"flow": flow["id"], "state": "failed"})).json()["items"][0]
+    as_of = last["payload"]["parts"]["$results"]["as_of"]
+    assert (await run_again(at_work, failed))["state"] == "succeeded"
+    query = {"nodes": "each", "limit": "5", "after": "10"}
+    path = f"/jobs/{flow['id']}/results"
+    then = (await at_work.client.get(path, params=query | {"as_of": str(as_of)})).json()
+    assert [each["state"] for each in then["items"]] == ["succeeded"] * 3 + ["failed", "succeeded"]
+    assert (then["items"][3]["item"], then["items"][3]["job"], then["next"]) == (13, failed["id"], 15)
+    assert (await at_work.client.get(path, params=query | {"after": "39"})).json()["next"] is None
+    assert (await run_again(at_work, last))["result"] == last["result"]
 
 
 async def test_follow_ups_hand_their_results_on_by_reference(at_work: Api) -> None:
