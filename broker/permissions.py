@@ -3,7 +3,7 @@ queues.
 
 *Configure* is for declaring and deleting, *write* for publishing and for binding a queue, *read* for consuming and for
 binding to an exchange. To declare a queue with a dead-letter exchange, a user also needs *read* on the queue and
-*write* on that exchange. Exchanges and queues of the same name cannot be told apart.
+*write* on that exchange. A rule for a name applies both to the exchange and to the queue with this name.
 """
 
 import re
