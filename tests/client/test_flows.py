@@ -117,6 +117,11 @@ async def test_flow_is_submitted_shown_and_cancelled(client: Client) -> None:
         "jobtape.flow",
         handle.id,
     )
+
+    async def first_runs() -> bool:
+        return [node.name for node in await client.nodes(handle, state=NodeState.RUNNING)] == ["add"]
+
+    await eventually(first_runs, what="the first node has a job")
     assert {node.name: node.state for node in await client.nodes(handle)}["later"] is NodeState.WAITING
     assert [node.name for node in await client.nodes(handle, state=NodeState.WAITING)][-1] == "later"
     await handle.cancel()

@@ -362,14 +362,10 @@ async def test_jobs_are_due_by_the_clock_that_was_set(world: World, monkeypatch:
     assert await world.place(100) == []
     assert world.held.next_at() > time.monotonic() + 1700
 
-    class Later:
-        @staticmethod
-        def now(zone: Any) -> datetime:
-            return datetime.now(zone) + timedelta(hours=1)
-
-    clocks = SimpleNamespace(time=lambda: time.time() + 3600, monotonic=time.monotonic)
-    monkeypatch.setattr(held_jobs, "datetime", Later)
-    monkeypatch.setattr(held_jobs, "time", clocks)
+    suspended = SimpleNamespace(
+        now=lambda: datetime.now(UTC) + timedelta(hours=1), time=lambda: time.time() + 3600, monotonic=time.monotonic
+    )
+    monkeypatch.setattr(held_jobs, "clock", suspended)
     assert [job.id for job in await world.place(100)] == [job_id(1), job_id(2)]
 
 
