@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, create_engine, event, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -13,6 +13,10 @@ from jobtape import inbox_table, outbox_table
 from jobtape.jobs import JobType
 from jobtape.schemas.job import Job
 from jobtape.view.sql.urls import parse_url
+
+PATIENCE: Final = 120
+"""Seconds for which a transaction waits until the others have written. SQLite gives no turns: with 20 at once and a
+commit of some 20 ms, one of them may wait as long as all others together take."""
 
 metadata = MetaData()
 outbox = outbox_table(metadata)
@@ -66,7 +70,7 @@ async def submit(given: Any, kind: Kind, job_type: JobType, /, **payload: Any) -
 def user_database(url: str) -> Iterator[UserDatabase]:
     """Create the tables in a database, and give its engines for the block."""
     parsed = parse_url(url)
-    engine = create_engine(parsed, connect_args={"timeout": 20.0} if parsed.drivername == "sqlite" else {})
+    engine = create_engine(parsed, connect_args={"timeout": PATIENCE} if parsed.drivername == "sqlite" else {})
     metadata.create_all(engine)
     yield UserDatabase(engine, async_engine_for(url))
     engine.dispose()
@@ -78,5 +82,7 @@ def async_engine_for(url: str) -> AsyncEngine:
     if parsed.drivername != "sqlite":
         return create_async_engine(parsed)
     engine = create_async_engine(parsed.set(drivername="sqlite+aiosqlite"))
-    event.listen(engine.sync_engine, "connect", lambda opened, _: opened.execute("PRAGMA busy_timeout = 20000"))
+    event.listen(
+        engine.sync_engine, "connect", lambda opened, _: opened.execute(f"PRAGMA busy_timeout = {1000 * PATIENCE}")
+    )
     return engine
