@@ -41,6 +41,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--large", action="store_true", help="reads and backlog with 1,000,000 jobs (more than an hour)"
     )
+    parser.add_argument(
+        "--broker",
+        choices=("node", "container"),
+        default="node",
+        help="the RabbitMQ of this machine, or 4.0 under Docker, which leaves the page alone",
+    )
     parser.add_argument("--dry", action="store_true", help="print the tables, and leave the page alone")
     return parser.parse_args()
 
@@ -65,7 +71,7 @@ def main() -> int:
     plan = plan_of(wanted)
     RESULTS.mkdir(parents=True, exist_ok=True)
     sections = []
-    with stage() as made:
+    with stage(wanted.broker) as made:
         log(f"RabbitMQ {made.node.version}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
         for name in wanted.only or AREAS:
             started = time.monotonic()
@@ -75,7 +81,7 @@ def main() -> int:
             log(f"{name}: {took:.0f} s, load {os.getloadavg()[0]:.1f}")
             section.save(RESULTS)
             sections.append(section)
-            if not wanted.quick and not wanted.dry:
+            if not wanted.quick and not wanted.dry and wanted.broker == "node":
                 page.write(section, RESULTS, python=made.python)
     print(page.show(sections))
     return 0

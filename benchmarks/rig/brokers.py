@@ -40,6 +40,8 @@ class Container:
         self.name = f"jobtape-bench-{uuid4().hex[:8]}"
         port = free_port()
         self.url = f"amqp://guest:guest@127.0.0.1:{port}/"
+        self.version = ""
+        """The server's version, like "4.0.5", once it has started."""
         ensure_image(IMAGE)
         options = ["--hostname", self.name, "--publish", f"127.0.0.1:{port}:5672"]
         options += ["--volume", f"{self.name}:/var/lib/rabbitmq"]
@@ -56,17 +58,49 @@ class Container:
         deadline = time.monotonic() + START_TIMEOUT
         while True:
             try:
-                probe(self.url, timeout=5.0)
+                self.version = probe(self.url, timeout=5.0).version
                 return
             except UnreachableError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
 
+    @property
+    def pid(self) -> int:
+        """The process id of the container's first process, whose descendants all others are."""
+        return int(docker("inspect", "--format", "{{.State.Pid}}", self.name))
+
+    def ctl(self, *arguments: str) -> str:
+        """Run rabbitmqctl in the container and return what it printed. Raises DockerError."""
+        return docker("exec", self.name, "rabbitmqctl", "--quiet", *arguments)
+
     def remove(self) -> None:
         """Remove the container with its data."""
         remove_container(self.name)
         remove_volume(self.name)
+
+
+Server = PrivateNode | Container
+
+
+@contextmanager
+def server(kind: Literal["node", "container"], folder: Path) -> Iterator[Server]:
+    """Yield a running broker of its own, and remove it afterwards. ``folder`` gets the node's data."""
+    if kind == "node":
+        node = PrivateNode(folder)
+        try:
+            node.start()
+            yield node
+        finally:
+            node.stop()
+    else:
+        container = Container()
+        try:
+            container.start()
+            yield container
+        finally:
+            with suppress(UnreachableError):
+                container.remove()
 
 
 class _External:
@@ -86,19 +120,9 @@ def broker(kind: Kind) -> Iterator[Broker]:
     """Yield a running broker, and remove it with its data afterwards, except the one at RABBITMQ_URL (``url``)."""
     if kind == "url":
         yield _External()
-    elif kind == "node":
-        with tempfile.TemporaryDirectory(prefix="jobtape-bench-node-", ignore_cleanup_errors=True) as folder:
-            node = PrivateNode(Path(folder))
-            try:
-                node.start()
-                yield node
-            finally:
-                node.stop()
     else:
-        container = Container()
-        try:
-            container.start()
-            yield container
-        finally:
-            with suppress(UnreachableError):
-                container.remove()
+        with (
+            tempfile.TemporaryDirectory(prefix="jobtape-bench-node-", ignore_cleanup_errors=True) as folder,
+            server(kind, Path(folder)) as started,
+        ):
+            yield started

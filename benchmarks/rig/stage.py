@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import psycopg
 
 from benchmarks.peers.environment import peers_python
+from benchmarks.rig.brokers import Server, server
 from benchmarks.rig.processes import parent_of
 from benchmarks.rig.redis import RedisServer
 from tests.databases import start_session_postgres
-from tools.brokers.node import PrivateNode
 
 MODES = ("durable", "defaults")
 
@@ -33,7 +34,7 @@ class Database:
 class Stage:
     """The servers of a run. Those that are not needed are not started."""
 
-    node: PrivateNode
+    node: Server
     folder: Path
     _stack: ExitStack
     _redis: RedisServer | None = None
@@ -84,15 +85,15 @@ class Stage:
 
 
 @contextmanager
-def stage() -> Iterator[Stage]:
-    """Yield a stage with a running broker. Afterwards all servers are stopped and their data is removed."""
+def stage(broker: Literal["node", "container"] = "node") -> Iterator[Stage]:
+    """Yield a stage with a running broker: the installed RabbitMQ, or 4.0 in a container.
+
+    Afterwards all servers are stopped and their data is removed.
+    """
     with tempfile.TemporaryDirectory(prefix="jobtape-bench-", ignore_cleanup_errors=True) as name, ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o755)  # servers run as users of their own
-        node = PrivateNode(folder / "rabbitmq")
-        stack.callback(node.stop)
-        node.start()
-        yield Stage(node, folder, stack)
+        yield Stage(stack.enter_context(server(broker, folder / "rabbitmq")), folder, stack)
 
 
 Log = Callable[[str], None]
