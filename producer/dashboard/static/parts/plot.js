@@ -9,6 +9,23 @@ import { Section } from "./basics.js";
 
 const HEIGHT = 170;
 const NARROWEST = 6; // pixels of a range that was dragged and not clicked
+const MOST_MARKS = 5;
+const FIRST_MARK = 0.0001;
+/** The marks of the axis of durations, in seconds: durations that have a short name, some ten times apart. */
+const MARKS = new Map([
+  [FIRST_MARK, "0.1 ms"],
+  [0.001, "1 ms"],
+  [0.01, "10 ms"],
+  [0.1, "100 ms"],
+  [1, "1 s"],
+  [10, "10 s"],
+  [60, "1 min"],
+  [600, "10 min"],
+  [3600, "1 h"],
+  [36_000, "10 h"],
+  [86_400, "1 d"],
+  [864_000, "10 d"],
+]);
 
 /**
  * `times`: when each value begins, in seconds since 1970. `format`: shows a value with its unit. `steps`: values are
@@ -43,7 +60,7 @@ export function Plot({ title, times, lines, format, steps = false, summary, onRa
         height: HEIGHT,
         legend: { show: false },
         cursor: { sync: { key: "times" }, y: false, drag: { x: true, y: false, setScale: false }, points: { size: 6 } },
-        scales: { y: steps ? { range: (_, __, most) => [0, Math.max(most * 1.05, 4)] } : { distr: 3 } },
+        scales: { y: steps ? { range: (_, __, most) => [0, Math.max(most * 1.05, 4)] } : { distr: 3, range: around } },
         axes: [
           { ...axis, size: 28, space: 70, values: (_, splits) => splits.map((time) => clock(time * 1000)) },
           {
@@ -55,8 +72,12 @@ export function Plot({ title, times, lines, format, steps = false, summary, onRa
               : undefined,
             values: (_, splits) =>
               // On a logarithmic axis, uPlot leaves out ticks that would overlap: those are null.
-              splits.map((value) => (value === null ? "" : steps ? latest.current.format(value) : power(value))),
-            splits: steps ? undefined : (_, __, least, most) => powers(least, most),
+              splits.map((value) =>
+                value === null ? "" : steps ? latest.current.format(value) : (MARKS.get(value) ?? ""),
+              ),
+            splits: steps ? undefined : (_, __, least, most) => marksOf(least, most),
+            // By default uPlot labels powers of ten only.
+            filter: steps ? undefined : (_, splits) => splits,
           },
         ],
         series: [
@@ -67,7 +88,7 @@ export function Plot({ title, times, lines, format, steps = false, summary, onRa
             width: 1.5,
             dash: dashed ? [4, 3] : undefined,
             paths: steps ? uPlot.paths.stepped?.({ align: 1 }) : undefined,
-            points: steps ? { show: false } : { size: 4, show: true, filter: alone },
+            points: steps ? { show: false } : { size: 6, show: true, fill: tones[n], filter: alone },
           })),
         ],
         hooks: {
@@ -82,7 +103,7 @@ export function Plot({ title, times, lines, format, steps = false, summary, onRa
           ],
         },
       },
-      [times, ...lines.map(({ values }) => values)],
+      dataOf(times, lines, steps),
       box,
     );
     plot.current = made;
@@ -96,17 +117,33 @@ export function Plot({ title, times, lines, format, steps = false, summary, onRa
   }, [names, steps, dark]);
 
   useEffect(() => {
-    plot.current?.setData(/** @type {uPlot.AlignedData} */ ([times, ...lines.map(({ values }) => values)]));
+    plot.current?.setData(dataOf(times, lines, steps));
   }, [times, lines]);
 
-  const time = at === null ? undefined : times[at];
+  const time = at === null ? undefined : times[Math.min(at, times.length - 1)];
   return html`<${Section} title=${title} class="plotted" tools=${html`<span class="quiet">${time === undefined ? "" : clock(time * 1000)}</span>`}>
     <ul class="legend" ref=${legend}>${lines.map((line) => {
-      const value = at === null ? null : (line.values[at] ?? null);
+      const value = at === null ? null : (line.values[Math.min(at, times.length - 1)] ?? null);
       return html`<li class=${`tone-${line.tone} ${line.dashed ? "dashed" : ""}`}>${line.name} <strong>${at === null ? summary(line) : value === null ? "none" : format(value)}</strong></li>`;
     })}</ul>
     <div class="plot" ref=${place} role="img" aria-label=${`${title}. ${lines.map((line) => `${line.name}: ${summary(line)}`).join(", ")}`}></div>
   <//>`;
+}
+
+/**
+ * Return what uPlot draws. A count lasts until its step ends, so the last one gets an end as well.
+ * @param {number[]} times
+ * @param {Line[]} lines
+ * @param {boolean} steps
+ * @returns {uPlot.AlignedData}
+ */
+function dataOf(times, lines, steps) {
+  const [last, before] = [times.at(-1), times.at(-2)];
+  const values = lines.map((line) => line.values);
+  if (!steps || last === undefined || before === undefined)
+    return /** @type {uPlot.AlignedData} */ ([times, ...values]);
+  const ended = values.map((each) => [...each, each.at(-1) ?? null]);
+  return /** @type {uPlot.AlignedData} */ ([[...times, 2 * last - before], ...ended]);
 }
 
 /**
@@ -120,16 +157,24 @@ function alone(plot, series) {
   return [...values.keys()].filter((n) => known(n) && !known(n - 1) && !known(n + 1));
 }
 
-/** Return the powers of ten from `least` to `most`. @param {number} least @param {number} most */
-function powers(least, most) {
-  const first = Math.ceil(Math.log10(least) - 1e-9);
-  const count = Math.floor(Math.log10(most) + 1e-9) - first + 1;
-  return Array.from({ length: Math.max(count, 0) }, (_, n) => 10 ** (first + n));
+/** Return the marks of the axis of durations from `least` to `most`: all, or every second one with the last. @param {number} least @param {number} most */
+function marksOf(least, most) {
+  const marks = [...MARKS.keys()].filter((mark) => mark >= least && mark <= most);
+  return marks.length <= MOST_MARKS ? marks : marks.filter((_, n) => (marks.length - 1 - n) % 2 === 0);
 }
 
-/** Return a power of ten as a duration. @param {number} value in seconds */
-function power(value) {
-  return value < 0.9 ? `${Math.round(value * 1e6) / 1000} ms` : `${Math.round(value)} s`;
+/**
+ * Return the marks of the axis of durations between which all values are; nulls when there is no value.
+ * @param {uPlot} _
+ * @param {number | null} least in seconds
+ * @param {number | null} most
+ * @returns {[number, number] | [null, null]}
+ */
+function around(_, least, most) {
+  if (least === null || most === null) return [null, null];
+  const marks = [...MARKS.keys()];
+  const low = marks.findLast((mark) => mark <= least) ?? FIRST_MARK;
+  return [low, marks.find((mark) => mark >= most && mark > low) ?? most];
 }
 
 /** Whether the system asks for dark pages. */
