@@ -260,7 +260,8 @@ class Health:
             return DeadLetterStatus(None, f"not known: {error}")
         if depth is None:
             return DeadLetterStatus(None, "the queue is missing on the broker: run `jobtape init`")
-        meaning = f"{depth.messages} messages wait for the projector: if they stay, check that it runs"
+        waiting = "1 message waits" if depth.messages == 1 else f"{depth.messages} messages wait"
+        meaning = f"{waiting} for the projector: if that stays so, check that it runs"
         return DeadLetterStatus(depth.messages, meaning if depth.messages else None)
 
     async def outbox_state(self) -> OutboxState | None:

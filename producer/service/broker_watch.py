@@ -125,7 +125,9 @@ class BrokerWatch:
         try:
             return await self._looked_up()
         except BROKER_ERRORS as error:
-            raise BrokerUnavailable(f"the broker does not say how full its queues are: {reason_of(error)}") from None
+            raise BrokerUnavailable(
+                f"the broker does not say how full its queues are ({reason_of(error)}): if that stays so, see how busy it is"
+            ) from None
 
     async def _look_up(self) -> dict[str, Depth | None]:
         topology = self.topology

@@ -115,7 +115,7 @@ function Health() {
   const faults = data === null ? [] : faultsOf(data);
   useEvery(reload, faults.length > 0 ? ILL_PAUSE : HEALTH_PAUSE);
   if (problem !== null) return html`<span class="health bad" role="status">no answer</span>`;
-  if (data === null) return html`<span class="health" role="status"></span>`;
+  if (data === null) return html`<span class="health" role="status">looking …</span>`;
   if (!faults.length) return html`<span class="health good" role="status">all parts ready</span>`;
   return html`<details class="health ${data.ready ? "warn" : "bad"}">
     <summary>${data.ready ? "ready, with warnings" : "not ready"}</summary>

@@ -50,9 +50,13 @@ export function faultsOf(health) {
     // Without the broker a projector cannot work, and starting one does not help.
     one.ready || (brokerAway && part !== "broker" && part !== "view") ? [] : [`${part}: ${one.reason}`],
   );
+  const queues = Object.entries(health.workers).map(([queue, { warning }]) => ({ name: `queue ${queue}`, warning }));
+  const [first, ...others] = queues;
+  const alike = first !== undefined && others.length > 0 && others.every(({ warning }) => warning === first.warning);
   const warnings = [
-    ...Object.entries(health.workers).map(([queue, { warning }]) => ({ name: `queue ${queue}`, warning })),
-    { name: "timers", warning: health.timers.warning },
+    ...(alike ? [{ name: "all queues", warning: first.warning }] : queues),
+    // Without projector and broker no timer can be on time.
+    { name: "timers", warning: brokerAway || health.parts.projector?.ready === false ? null : health.timers.warning },
     { name: "dead letters", warning: health.dead_letters.warning },
     { name: "relay", warning: health.relay.warning },
   ];
