@@ -41,7 +41,7 @@ export function rangeShown() {
     since: null,
     until: null,
     length,
-    words: asOf.value === null ? words : words.replace("in the last", "in the"),
+    words: asOf.value === null ? words : `${words.replace("in the last", "in the")} before`,
     pause,
   };
 }

@@ -64,12 +64,12 @@ function Group({ group }) {
       <h2><a data-row href=${link("jobs", { failure: group.id })}>${group.error}</a> <span class="quiet">in</span> ${group.type}${group.message && html`<span class="fault">: <${Foreign} text=${group.message} limit=${160} /></span>`}</h2>
       <div class="tools">
         ${group.example !== null && html`<a href=${link(`jobs/${group.example}`)}>Newest job</a>`}
-        <a href=${link("jobs", failed)}>${counted(group.jobs, "failed job")}</a>
-        ${asOf.value === null && html`<${BulkButton} action="redrive" filters=${new URLSearchParams(failed)} title="Run these again …" small disabled=${group.jobs === 0} /><${BulkButton} action="shadow" filters=${new URLSearchParams(failed)} small disabled=${group.jobs === 0} />`}
+        ${group.jobs > 0 && html`<a href=${link("jobs", failed)}>${counted(group.jobs, "failed job")}</a>`}
+        ${group.jobs > 0 && asOf.value === null && html`<${BulkButton} action="redrive" filters=${new URLSearchParams(failed)} title="Run these again …" small /><${BulkButton} action="shadow" filters=${new URLSearchParams(failed)} small />`}
       </div>
     </header>
     ${group.where !== null && html`<p><code><${Foreign} text=${placeOf(group)} /></code></p>`}
-    <p class="quiet"><strong data-name="failed">${counted(group.failed + group.retrying, "failed attempt")}</strong>${group.retrying > 0 && html`, <span data-name="retrying">${group.retrying.toLocaleString("en")}</span> tried again`} · <strong>${counted(group.jobs, "job")}</strong> still failed ·
+    <p class="quiet"><strong data-name="failed">${counted(group.failed + group.retrying, "failed attempt")}</strong>${group.retrying > 0 && html`, <span data-name="retrying">${group.retrying.toLocaleString("en")}</span> tried again`} · <strong>${group.jobs === 0 ? "no job" : counted(group.jobs, "job")}</strong> still failed ·
       ${group.reason !== "error" && ` reason ${group.reason} ·`} first <${Time} at=${group.first} /> · last <${Time} at=${group.last} /></p>
   </section>`;
 }

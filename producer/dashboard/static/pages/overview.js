@@ -129,7 +129,7 @@ function Warnings({ stats, words }) {
 function Tiles({ stats, words }) {
   const count = (/** @type {string} */ event) => total(stats.types, event);
   const { jobs } = stats;
-  // A rule, such as a pause, is a job that is held while it is in force.
+  // A rule, such as a pause or a schedule, is a job that is held while it is in force.
   const waits = stats.types.filter(({ type }) => !RULES.includes(type)).map((one) => one.jobs ?? {});
   const waiting = WAITING.map((state) => [state, waits.reduce((sum, one) => sum + (one[state] ?? 0), 0)]).filter(
     ([, n]) => n !== 0,
@@ -147,7 +147,7 @@ function Tiles({ stats, words }) {
   </div>`;
 }
 
-const RULES = ["jobtape.pause", "jobtape.limit"];
+const RULES = ["jobtape.pause", "jobtape.limit", "jobtape.schedule"];
 const WAITING = ["queued", "retrying", "scheduled", "held"];
 
 /** @param {{name: string, title: string, count: number, note: string, href: string}} props */
@@ -162,11 +162,11 @@ function Tile({ name, title, count, note, href }) {
 /** How far the parts are behind. */
 function Delays() {
   const now = health.value;
-  // The projector moves timers and relay, over the broker: without them the last values say nothing.
+  // The projector moves the relay, over the broker: without them its last value says nothing.
   const active = (now?.parts.projector?.ready ?? true) && (now?.parts.broker?.ready ?? true);
   const parts = /** @type {[string, unknown][]} */ ([
     ["Projector", now?.lag],
-    ["Timers", active ? now?.timers.behind : null],
+    ["Timers", now?.timers.behind],
     ["Relay", active ? now?.relay.behind : null],
   ]);
   return html`<div class="tile">
@@ -268,12 +268,13 @@ function Queues({ stats }) {
   if (!waiting.length) return null;
   return html`<h2 class="between">Oldest waiting jobs</h2>
     <table class="rows">
-      <thead><tr><th>Queue</th><th>Longest wait</th><th class="num">Waiting</th><th class="num">Running</th></tr></thead>
+      <thead><tr><th>Queue</th><th>Longest wait</th><th>Waiting</th><th class="num">Running</th></tr></thead>
       <tbody>${waiting.map(
         ({ queue, oldest, jobs }) => html`<tr>
-          <td class="name"><a data-row href=${link("jobs", { queue, state: "queued" })}>${queue}</a></td>
+          <td class="name"><a data-row href=${link("jobs", { queue, state: WAITING })}>${queue}</a></td>
           <td>${oldest && html`<a href=${link(`jobs/${oldest.job}`)}>${duration(Math.max(0, seconds(oldest.since, stats.at) ?? 0))}</a>`}</td>
-          <td class="num" data-column="waiting">${jobs?.queued?.toLocaleString("en") ?? ""}</td><td class="num" data-column="running">${jobs?.running?.toLocaleString("en") ?? ""}</td></tr>`,
+          <td>${WAITING.filter((state) => jobs?.[state]).map((state) => html`<a class=${`state ${state}`} href=${link("jobs", { queue, state })}>${jobs?.[state]?.toLocaleString("en")} ${state}</a> `)}</td>
+          <td class="num" data-column="running">${(jobs?.running ?? 0).toLocaleString("en")}</td></tr>`,
       )}</tbody>
     </table>`;
 }
@@ -290,7 +291,7 @@ function Types({ stats, words }) {
   return html`<h2 class="between">Job types ${words}</h2>
     <table class="rows">
       <thead><tr><th>Job type</th>${columns.map((name) => html`<th class="num">${COLUMNS[name] ?? title(name)}</th>`)}<th class="num">Wait p50, p99</th><th class="num">Run p50, p99</th></tr></thead>
-      <tbody>${stats.types.map(
+      <tbody>${oursFirst(stats.types).map(
         ({
           type,
           events,
@@ -301,6 +302,12 @@ function Types({ stats, words }) {
           <td class="num" data-column="wait">${spread(wait)}</td><td class="num" data-column="run">${spread(run)}</td></tr>`,
       )}</tbody>
     </table>`;
+}
+
+/** Return the types of the application, then those that are built into Jobtape. @param {import("../core/stats.js").TypeNumbers[]} types */
+function oursFirst(types) {
+  const builtIn = (/** @type {{type: string}} */ one) => one.type.startsWith("jobtape.");
+  return [...types.filter((one) => !builtIn(one)), ...types.filter(builtIn)];
 }
 
 /** @param {string} name */
