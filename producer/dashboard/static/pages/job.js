@@ -59,7 +59,7 @@ export function JobPage({ id }) {
     <${ProblemBox} problem=${problem} onRetry=${at === null ? now.reload : past.reload} />
     ${one === null && problem === null && html`<p class="loading">Loading …</p>`}
     ${one !== null && (one.type === "jobtape.flow" || one.follow_up_jobs !== null) && problem === null && html`<${Nodes} flow=${one} onChanged=${now.set} />`}
-    <div class="columns">
+    <div class="columns job">
       <div>
         ${
           events.length === 0
@@ -288,6 +288,7 @@ function Facts({ job, events }) {
   useEvery(() => tick((n) => n + 1), ticking ? 1000 : null);
   const due = job.run_at !== null && job.run_at !== job.submitted_at ? job.run_at : null;
   const waited = waitOf({ ...job, started_at: firstStart(job, events) });
+  const worker = workerOf(job, events);
   const ran =
     job.started_at !== null && (ticking || job.finished_at !== null) ? seconds(job.started_at, job.finished_at) : null;
   /** @type {[string, any][]} */
@@ -303,6 +304,13 @@ function Facts({ job, events }) {
     ],
     ["Submitted", job.submitted_at && html`<${Time} at=${job.submitted_at} />`],
     ["Due", due && html`<${Time} at=${due} />`],
+    [
+      "Worker",
+      worker &&
+        (ticking
+          ? html`<a href=${link("queues")}><${Foreign} text=${worker} /></a>`
+          : html`<${Foreign} text=${worker} />`),
+    ],
     ["Started", job.started_at && html`<${Time} at=${job.started_at} />`],
     ["Finished", job.finished_at && html`<${Time} at=${job.finished_at} />`],
     ["Waited", waited !== null && duration(waited)],
@@ -349,6 +357,25 @@ function firstStart(job, events) {
   return Date.parse(first.time) < Date.parse(job.started_at) ? first.time : job.started_at;
 }
 
+/**
+ * Return the name of the worker that had the job's attempt last, at the time that is shown; null if none had it.
+ * @param {Job} job
+ * @param {JobEvent[]} events
+ * @returns {string | null}
+ */
+function workerOf(job, events) {
+  const cursor = BigInt(String(job.cursor ?? 0));
+  const found = events.findLast(
+    ({ accepted, cursor: at, data }) =>
+      accepted !== false &&
+      data.worker &&
+      Number(data.run) === job.run &&
+      Number(data.attempt) === job.attempt &&
+      BigInt(String(at)) <= cursor,
+  );
+  return found?.data.worker ?? null;
+}
+
 /** @param {{job: Job}} props */
 function Content({ job }) {
   return html`
@@ -371,7 +398,7 @@ function Changes({ job, before, first }) {
   const fields = /** @type {(keyof Job)[]} */ (Object.keys(job));
   const changed = fields.filter((name) => !UNSHOWN.includes(name) && !same(job[name], before[name]));
   return html`<${Section} title="What this event changed" class="changes">
-    ${changed.length === 0 ? html`<p class="quiet">Nothing.</p>` : html`<dl>${changed.map((name) => html`<div><dt>${name.replaceAll("_", " ")}</dt><dd><del><${Foreign} text=${brief(name, before[name])} /></del> → <ins><${Foreign} text=${brief(name, job[name])} /></ins></dd></div>`)}</dl>`}
+    ${changed.length === 0 ? html`<p class="quiet">Nothing.</p>` : html`<dl>${changed.map((name) => html`<div><dt>${name === "run_at" ? "due" : name.replaceAll("_", " ")}</dt><dd><del><${Foreign} text=${brief(name, before[name])} /></del> → <ins><${Foreign} text=${brief(name, job[name])} /></ins></dd></div>`)}</dl>`}
   <//>`;
 }
 

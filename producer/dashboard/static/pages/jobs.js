@@ -131,11 +131,12 @@ function Jobs() {
 
   const count = arrived.name === name ? arrived.count : 0;
   const list = loaded.data?.items ?? null;
+  const none = list?.length === 0 && filters.size === 0 && cursor === null;
   return html`
     <header class="title"><h1>Jobs</h1>
       <div class="tools">
         ${asOf.value === null && html`<${Live} on=${live} />`}
-        ${asOf.value === null && !filters.has("flow") && html`<${BulkButton} action="redrive" filters=${filters} /><${BulkButton} action="cancel" filters=${filters} /><${BulkButton} action="shadow" filters=${filters} />`}
+        ${asOf.value === null && !filters.has("flow") && !none && html`<${BulkButton} action="redrive" filters=${filters} /><${BulkButton} action="cancel" filters=${filters} /><${BulkButton} action="shadow" filters=${filters} />`}
       </div>
     </header>
     <${Filters} filters=${filters} jobs=${list ?? []} />

@@ -5,7 +5,7 @@ import { html } from "../core/html.js";
 import { useEvery, useLoad } from "../core/load.js";
 import { link } from "../core/route.js";
 import { STATES } from "../core/types.js";
-import { Empty, Message, ProblemBox } from "../parts/basics.js";
+import { commas, Empty, Message, ProblemBox } from "../parts/basics.js";
 import { JobTypes } from "../parts/job_types.js";
 import { QueuePause, usePauses } from "../parts/pauses.js";
 import { Workers } from "../parts/workers.js";
@@ -53,9 +53,9 @@ export function Page() {
                 <td class="name"><a data-row href=${link("jobs", { queue: queue.name })}>${queue.name}</a></td>
                 <td class="num" data-name="waiting" data-column="waiting">${queue.waiting?.toLocaleString("en") ?? "not known"}</td>
                 <td class="num" data-name="consumers" data-column="consumers">${queue.consumers?.toLocaleString("en") ?? "not known"}</td>
-                <td>${queue.types.map((type) => html`<a href=${link("jobs", { type })}>${type}</a> `)}${queue.warning && common === null && brokerReady && html`<p class="warning"><${Message} text=${queue.warning} /></p>`}</td>
+                <td>${queue.types.length === 0 || isOurs(queue) ? commas(queue.types.map((type) => html`<a href=${link("jobs", { type })}>${type}</a>`)) : html`<span class="quiet">built into Jobtape: ${queue.types.map((type) => type.replace("jobtape.", "")).join(", ")}</span>`}${queue.warning && common === null && brokerReady && html`<p class="warning"><${Message} text=${queue.warning} /></p>`}</td>
                 <td>${STATES.filter((state) => counts?.get(queue.name)?.[state]).map((state) => html`<a class=${`state ${state}`} href=${link("jobs", { queue: queue.name, state })}>${Number(counts?.get(queue.name)?.[state]).toLocaleString("en")} ${state}</a> `)}</td>
-                <td class="num">${queue.types.some((type) => !type.startsWith("jobtape.")) && html`<${QueuePause} queue=${queue.name} pauses=${pauses.data} onDone=${pauses.reload} />`}</td>
+                <td class="num">${isOurs(queue) && html`<${QueuePause} queue=${queue.name} pauses=${pauses.data} onDone=${pauses.reload} />`}</td>
               </tr>`,
             )}</tbody>
           </table>`
@@ -70,6 +70,11 @@ export function Page() {
 function sharedWarning(list) {
   const first = list[0]?.warning ?? null;
   return list.length > 1 && list.every(({ warning }) => warning === first) ? first : null;
+}
+
+/** Whether job types of the application have it. @param {Queue} queue */
+function isOurs({ types }) {
+  return types.some((type) => !type.startsWith("jobtape."));
 }
 
 /** The job types of the application. @param {import("../core/types.js").JobType[]} types */

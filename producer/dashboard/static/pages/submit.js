@@ -41,7 +41,7 @@ export function Page() {
           ${items.filter((one) => !isBuiltIn(one)).map((one) => html`<option value=${one.name}>${one.name}</option>`)}
           <optgroup label="Built into Jobtape">${items.filter(isBuiltIn).map((one) => html`<option value=${one.name}>${one.name}</option>`)}</optgroup>
         </select>
-        ${name === "" && html`<span class="hint">Choose one: its code says what the form asks for.</span>`}
+        ${name === "" && html`<span class="hint">Choose one: the form then asks for its parameters.</span>`}
         ${type?.description && html`<span class="hint">${type.description}</span>`}
       </label>
       ${from !== null && past.data !== null && html`<p class="quiet">Filled in from <a class="id" href=${link(`jobs/${from}`)}>${from}</a>.</p>`}

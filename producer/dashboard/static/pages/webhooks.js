@@ -48,7 +48,7 @@ export function Page() {
       items === null
         ? !loaded.problem && html`<p class="loading">Loading …</p>`
         : items.length === 0
-          ? html`<${Empty} title="There is no webhook yet"><p>A webhook posts events to a URL, signed by Standard Webhooks.</p><//>`
+          ? html`<${Empty} title="There is no webhook yet"><p>A webhook posts events to a URL, signed by Standard Webhooks. Create one here, or with <code>jobtape webhooks create</code>.</p><//>`
           : html`<table class="rows webhooks">
             <thead><tr><th>Webhook</th><th>Events</th><th>State</th><th class="num">Events behind</th><th></th></tr></thead>
             <tbody>${items.map((one) => html`<${WebhookRow} key=${one.id} webhook=${one} onShow=${() => setShown(one.id)} onSecret=${onSecret} onDone=${loaded.reload} />`)}</tbody>

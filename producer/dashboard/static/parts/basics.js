@@ -112,6 +112,11 @@ export function Dialog({ title, onClose, children }) {
   </dialog>`;
 }
 
+/** Put commas between elements. @param {unknown[]} elements */
+export function commas(elements) {
+  return elements.map((one, n) => [n > 0 && ", ", one]);
+}
+
 const SHOWN = 20_000;
 
 /**

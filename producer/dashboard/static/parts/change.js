@@ -24,7 +24,7 @@ export function Change({ method, path, query = {}, body, ask, disabled = false, 
       setBusy(false);
     }
   }
-  return html`<button type="button" class="small" disabled=${disabled || busy || asOf.value !== null} onClick=${ask === undefined ? send : () => setAsking(true)}>${children}</button>
+  return html`<button type="button" class="small" disabled=${disabled || busy || asOf.value !== null} onClick=${ask === undefined ? send : () => setAsking(true)}>${children}${ask !== undefined && " …"}</button>
     ${
       asking
         ? html`<${Dialog} title=${children} onClose=${() => setAsking(false)}>

@@ -22,11 +22,12 @@ export function JobTypes({ types, pauses, onDone }) {
   return html`<h2 class="between">Job types</h2>
     <${ProblemBox} problem=${changed.problem} onRetry=${changed.reload} />
     <table class="rows job-types">
-      <thead><tr><th>Job type</th><th>Limits</th><th></th></tr></thead>
+      <thead><tr><th>Job type</th><th>Queue</th><th>Limits</th><th></th></tr></thead>
       <tbody>${types.map((type) => {
         const pause = pauseOf(pauses, { type: type.name });
         return html`<tr key=${type.name}>
           <td class="name"><a data-row href=${link("jobs", { type: type.name })}>${type.name}</a></td>
+          <td data-column="queue">${type.queue}</td>
           <td>${type.ordering_key !== null && html`<p>one after the other by <code>${type.ordering_key}</code>${type.on_failure === "hold" && ", held by a failed job"}</p>`}
             ${type.limits.map((one) => html`<${LimitText} key=${textOf(one)} limit=${one} changed=${items.filter((each) => fits(one, each))} onChange=${() => setLimit(one)} onDone=${changed.onChanged} />`)}</td>
           <td class="actions">${pause && html`<a class="state held" href=${link(`jobs/${pause.id}`)}>paused</a> `}

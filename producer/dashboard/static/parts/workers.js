@@ -5,7 +5,7 @@ import { html } from "../core/html.js";
 import { useEvery, useLoad } from "../core/load.js";
 import { link } from "../core/route.js";
 import { duration, local, seconds } from "../core/times.js";
-import { Empty, Foreign, ProblemBox, Time } from "./basics.js";
+import { commas, Empty, Foreign, ProblemBox, Time } from "./basics.js";
 
 /** @typedef {{job_id: string, job_type: string, since: string, settled: boolean}} Execution */
 /** @typedef {{items: Worker[], collected: boolean}} Found */
@@ -85,7 +85,7 @@ function Row({ worker, blind }) {
     <td class="name" title=${about}><${Foreign} text=${worker.name} />
       ${meaning && html`<p class="warning">${meaning}</p>`}
       ${!blind && worker.fault !== null && html`<p class="warning"><${Foreign} text=${worker.fault} limit=${300} /></p>`}</td>
-    <td data-column="queues">${worker.queues.map((queue) => html`<a href=${link("jobs", { queue })}>${queue}</a> `)}</td>
+    <td data-column="queues">${commas(worker.queues.map((queue) => html`<a href=${link("jobs", { queue })}>${queue}</a>`))}</td>
     <td class="slots" data-column="slots"><meter min="0" max=${worker.slots} value=${worker.running} aria-label="Slots in use"></meter> <span data-name="slots">${worker.running} of ${worker.slots}</span></td>
     <td data-column="runs"><${Executions} worker=${worker} /></td>
     <td class="num" data-column="last sign"><${Time} at=${worker.last_seen} text=${ago(worker.last_seen)} /></td>
