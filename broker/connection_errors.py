@@ -62,7 +62,7 @@ def describe_connection_error(url: str, error: BaseException) -> str:
             f"no broker at {where} that speaks AMQP ({reason_of(error)}): it may be starting or stopping, or the port "
             "is wrong: the TLS port (usually 5671) needs amqps://, and 15672 is the port of the management API"
         )
-    return f"no broker at {where}: {reason_of(error)}"
+    return f"no broker at {where} ({reason_of(error)}): start it, or name another one in RABBITMQ_URL"
 
 
 def _refused(url: str, where: str, refusal: str) -> str:

@@ -126,7 +126,8 @@ class BrokerWatch:
             return await self._looked_up()
         except BROKER_ERRORS as error:
             raise BrokerUnavailable(
-                f"the broker does not say how full its queues are ({reason_of(error)}): if that stays so, see how busy it is"
+                f"the broker does not say how full its queues are ({reason_of(error)}): if that stays so, "
+                "see how busy it is"
             ) from None
 
     async def _look_up(self) -> dict[str, Depth | None]:

@@ -89,10 +89,11 @@ def addresses(known: Mapping[str, str]) -> dict[str, str]:
 
 
 def settle(page: Page) -> list[str]:
-    """Wait until the page has a heading and loads nothing more. Returns what did not come."""
+    """Wait until the page has a heading, loads nothing more and knows the health. Returns what did not come."""
     try:
         page.locator("h1").first.wait_for(timeout=SETTLED)
         page.locator("main").get_by_text(_LOADING).first.wait_for(state="hidden", timeout=SETTLED)
+        page.locator(".health", has_text="looking …").wait_for(state="hidden", timeout=SETTLED)
     except PlaywrightTimeoutError:
         return ["it still loads"]
     return []

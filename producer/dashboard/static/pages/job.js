@@ -10,7 +10,18 @@ import { curl, python, submissionOf } from "../core/snippets.js";
 import { useStepper } from "../core/time_travel.js";
 import { duration, precise, seconds, waitOf } from "../core/times.js";
 import { ENDED, UNLIMITED } from "../core/types.js";
-import { CopyButton, Empty, Foreign, Json, Labels, ProblemBox, Section, State, Time } from "../parts/basics.js";
+import {
+  CopyButton,
+  Empty,
+  Foreign,
+  Json,
+  Labels,
+  Message,
+  ProblemBox,
+  Section,
+  State,
+  Time,
+} from "../parts/basics.js";
 import { Nodes } from "../parts/nodes.js";
 import { isLater } from "../parts/outcome.js";
 import { pauseOf, QueuePause, usePauses } from "../parts/pauses.js";
@@ -202,8 +213,9 @@ function WhyQueued({ job }) {
   const queue = job.queue ?? "";
   if (pauseOf(pauses.data, { queue }) !== undefined)
     return html`<p class="warning">It waits: the queue ${queue} is <${QueuePause} queue=${queue} pauses=${pauses.data} onDone=${pauses.reload} /></p>`;
-  if (health.value?.workers[queue]?.consumers === 0)
-    return html`<p class="warning">It waits: no worker takes jobs from the queue ${queue}.</p>`;
+  const workers = health.value?.workers[queue];
+  if (workers?.consumers === 0)
+    return html`<p class="warning">It waits on the queue ${queue}: <${Message} text=${workers.warning ?? "no worker takes jobs from it"} /></p>`;
   return null;
 }
 

@@ -13,7 +13,7 @@ import { Empty, Foreign, Labels, ProblemBox, State, Time } from "../parts/basics
 import { BulkButton } from "../parts/bulk.js";
 import { FailureName } from "../parts/failure_name.js";
 import { Live } from "../parts/live.js";
-import { Outcome } from "../parts/outcome.js";
+import { isLater, Outcome } from "../parts/outcome.js";
 import { lostItsWorker, useWorkers } from "../parts/workers.js";
 import { useEffect, useRef, useState } from "../vendor/hooks.js";
 import { JobPage } from "./job.js";
@@ -216,7 +216,9 @@ function Nothing({ filtered, past, scanned, older }) {
 /** @param {{jobs: Job[]}} props */
 function Table({ jobs }) {
   const workers = useWorkers();
-  useEvery(workers.reload, jobs.some((job) => job.state === "running") ? WORKERS_PAUSE : null);
+  // Each answer shows also how long jobs have waited by now.
+  const ticking = jobs.some((job) => job.state === "running" || job.state === "queued");
+  useEvery(workers.reload, ticking ? WORKERS_PAUSE : null);
   return html`<table class="rows jobs">
     <thead><tr><th>State</th><th>Type</th><th>Outcome</th><th>Labels</th><th>Queue</th><th class="num">Attempt</th><th class="num">Submitted</th><th class="num">Waited</th><th class="num">Ran</th></tr></thead>
     <tbody>${jobs.map((job) => html`<${Row} key=${job.id} job=${job} lost=${asOf.value === null && lostItsWorker(job, workers.data)} />`)}</tbody>
@@ -232,7 +234,8 @@ function Row({ job, lost }) {
   const begun = job.started_at ?? job.finished_at;
   const unserved =
     asOf.value === null && job.state === "queued" && health.value?.workers[job.queue ?? ""]?.consumers === 0;
-  const waited = waitOf(job);
+  const waits = asOf.value === null && job.state === "queued" && !isLater(job.run_at);
+  const waited = waits ? seconds(job.run_at ?? job.submitted_at) : waitOf(job);
   const ran =
     job.started_at === null
       ? null
@@ -247,7 +250,7 @@ function Row({ job, lost }) {
     <td class="queue">${job.queue}</td>
     <td class="num">${attempt(job)}</td>
     <td class="num"><${Time} at=${job.submitted_at ?? begun} /></td>
-    <td class="num">${waited === null ? "" : duration(waited)}</td>
+    <td class="num">${waited === null ? "" : duration(Math.max(0, waited))}</td>
     <td class="num">${ran === null ? "" : duration(Math.max(0, ran))}</td>
   </tr>`;
 }
