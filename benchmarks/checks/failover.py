@@ -1,13 +1,14 @@
-"""Kills the node of a RabbitMQ cluster that all parts use, under load, and measures how long nothing is accepted.
+"""Kills the node of a RabbitMQ cluster that all parts use, under load, and measures how long each part pauses.
 
-    .venv/bin/python -m benchmarks.checks.failover [--seconds 8]
+    .venv/bin/python -m benchmarks.checks.failover [--seconds 8] [--poll-interval 1000]
 
 Three nodes of RabbitMQ 4.0 under Docker. All parts connect to the first one, which also leads the queues. Beside the
 parts, a probe on the second node publishes to a work queue and to a stream of its own, which the first node leads as
-well: its pause is that of the broker alone. Every accepted job must succeed.
+well: its pause is that of the broker alone. Every accepted job must succeed, and a subscriber must get its event.
+``--poll-interval`` sets ``raft.adaptive_failure_detector.poll_interval`` of the nodes, in milliseconds.
 
-Exits 0 only if no job was lost, no part was left on the dead node, and the pause was at most 5 s longer than the
-broker's own.
+Exits 0 only if no job or event was lost, no part was left on the dead node, and no pause was longer than 5 s, or than
+the broker's own and 2 s.
 """
 
 import argparse
@@ -30,7 +31,11 @@ from pamqp.common import FieldValue
 
 from benchmarks.rig import paced
 from benchmarks.rig.installation import JOBS, Installation
+from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.topology import Topology
+from jobtape.settings import read_settings
+from jobtape.subscribing import subscribe
+from jobtape.view.store import Store
 from tests.ledger import Ledger
 from tools.brokers.amqp import UnreachableError, probe
 from tools.brokers.container import ARGUMENTS, IMAGE
@@ -45,14 +50,17 @@ PAUSE = 0.02
 AFTER = 12.0
 """Seconds for which the load continues after the kill, beside those of ``--seconds``."""
 LONGEST = 5.0
-"""Seconds."""
+"""Seconds that a part may pause."""
+BEHIND_BROKER = 2.0
+"""Seconds that a part may pause longer than the broker alone, if that pauses long itself."""
 LOGGED = ("lost", "again", "taking jobs", "folding", "interrupted")
 
 
 class Cluster:
     """Three nodes. Ports are those of 127.0.0.1."""
 
-    def __init__(self) -> None:
+    def __init__(self, poll_interval: int | None = None) -> None:
+        self._arguments = ARGUMENTS if poll_interval is None else f"{ARGUMENTS} -aten poll_interval {poll_interval}"
         self.name = f"jobtape-bench-{uuid4().hex[:8]}"
         self.nodes = [f"{self.name}-{n}" for n in range(3)]
         self.ports = [free_port() for _ in self.nodes]
@@ -82,7 +90,7 @@ class Cluster:
                 f"127.0.0.1:{port}:5672",
             ]
             options += ["--env", f"RABBITMQ_ERLANG_COOKIE={self.name}"]
-            options += ["--env", f"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS={ARGUMENTS}"]
+            options += ["--env", f"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS={self._arguments}"]
             docker("run", "--detach", *options, IMAGE)
         for n in range(3):
             self._wait(n)
@@ -185,10 +193,67 @@ class Probe:
                 await asyncio.sleep(PAUSE)
 
 
+class ViewWatch:
+    """Notes each time at which the projector has committed, until ``stop``."""
+
+    def __init__(self, store: Store, stop: threading.Event) -> None:
+        self.timeline = Timeline()
+        self._store, self._stop = store, stop
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self._thread.join()
+
+    def _watch(self) -> None:
+        last = None
+        while not self._stop.wait(PAUSE):
+            if (now := self._store.checkpoint()) != last:
+                last = now
+                self.timeline.note()
+
+
+class Subscriber:
+    """Receives ``succeeded`` events, by a subscription with or without a name, until ``close``."""
+
+    def __init__(self, made: Installation, name: str | None) -> None:
+        self.timeline = Timeline()
+        self.jobs: set[str] = set()
+        self.fault: BaseException | None = None
+        known = read_settings(rabbitmq_url=made.environment["RABBITMQ_URL"], namespace=made.topology.namespace)
+        self._subscription = subscribe(events="succeeded", name=name, settings=known)
+        self._ready = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._task = self._loop.create_task(self._receive())
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        self._ready.wait(30)
+
+    def close(self) -> None:
+        """End it."""
+        self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join()
+
+    def _run(self) -> None:
+        with suppress(asyncio.CancelledError):
+            self._loop.run_until_complete(self._task)
+
+    async def _receive(self) -> None:
+        try:
+            async with self._subscription as events:
+                self._ready.set()
+                async for event in events:
+                    self.jobs.add(event.job_id)
+                    self.timeline.note()
+        except JobtapeError as error:
+            self.fault = error
+
+
 @contextmanager
-def cluster() -> Iterator[Cluster]:
+def cluster(poll_interval: int | None) -> Iterator[Cluster]:
     """Yield a running cluster, and remove it afterwards."""
-    made = Cluster()
+    made = Cluster(poll_interval)
     try:
         made.start()
         yield made
@@ -225,15 +290,19 @@ def main() -> int:
     """Run the measurement, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=8.0, help="how long the load runs before and after the kill")
+    parser.add_argument("--poll-interval", type=int, metavar="MS", help="how often a node looks for dead nodes")
     wanted = parser.parse_args()
-    with cluster() as nodes, installed(nodes) as made:
+    with cluster(wanted.poll_interval) as nodes, installed(nodes) as made:
         return run(nodes, made, wanted.seconds)
 
 
 def run(nodes: Cluster, made: Installation, seconds: float) -> int:
     """Kill the node under load, wait for all jobs, and print what was measured."""
     stop = threading.Event()
+    store = made.store()
     probes = {kind: Probe(nodes, kind, stop) for kind in ("quorum", "stream")}
+    watch = ViewWatch(store, stop)
+    subscribers = {"subscriber": Subscriber(made, "failover"), "subscriber without a name": Subscriber(made, None)}
     load = Load(made.url)
     try:
         time.sleep(seconds)
@@ -244,34 +313,58 @@ def run(nodes: Cluster, made: Installation, seconds: float) -> int:
         time.sleep(seconds + AFTER)
     finally:
         load.stop()
+        unfinished = _unfinished(store, load.accepted)
         stop.set()
+        for probe in probes.values():
+            probe.join()
+        watch.join()
+    executed = Timeline()
+    executed.times = [killed + (each - at).total_seconds() for each in _succeeded(store)]
     alone = {kind: each.timeline.pause(killed) for kind, each in probes.items()}
-    for each in probes.values():
-        each.join()
-    pause = load.timeline.pause(killed)
-    print(f"the broker alone, over another node: {', '.join(f'{kind} {each:.1f} s' for kind, each in alone.items())}")
-    print(f"nothing was accepted for {pause:.1f} s")
+    pauses = {"API": load.timeline, "worker": executed, "projector": watch.timeline}
+    pauses |= {name: each.timeline for name, each in subscribers.items()}
+    print(f"the broker alone, over another node: {_shown(alone)}")
+    paused = {name: each.pause(killed) for name, each in pauses.items()}
+    print(f"paused: {_shown(paused)}")
     for part in made.parts:
         print("\n".join(f"{part.name}: {line}" for line in part.output().splitlines() if _tells(line)))
-    unfinished = _unfinished(made, load.accepted)
     print(f"{len(load.accepted)} jobs accepted, {unfinished} of them did not succeed")
+    deadline = time.monotonic() + END_TIMEOUT
+    while (missed := len(set(load.accepted) - subscribers["subscriber"].jobs)) and time.monotonic() < deadline:
+        time.sleep(PAUSE)
+    print(f"{missed} events did not reach the subscriber")
+    for subscriber in subscribers.values():
+        print(f"a subscriber ended: {subscriber.fault}" if subscriber.fault else "a subscriber still receives")
+        subscriber.close()
+    store.close()
     stuck = [part.name for part in made.parts if "starts again: not confirmed" in part.output()]
     print(f"parts that still publish to the dead node: {stuck}")
-    return 0 if unfinished == 0 and not stuck and pause <= max(alone.values()) + LONGEST else 1
+    longest = max(LONGEST, max(alone.values()) + BEHIND_BROKER)
+    return 0 if unfinished == missed == 0 and not stuck and max(paused.values()) <= longest else 1
+
+
+def _shown(pauses: dict[str, float]) -> str:
+    return ", ".join(f"{name} {each:.1f} s" for name, each in pauses.items())
+
+
+def _succeeded(store: Store) -> list[datetime]:
+    """Return when each execution has ended."""
+    found: list[datetime] = []
+    after = 0
+    while rows := store.history(after=after):
+        found += [row.time for row in rows if row.name == "succeeded"]
+        after = rows[-1].cursor
+    return found
 
 
 def _tells(line: str) -> bool:
     return "GET /" not in line and any(text in line for text in LOGGED)
 
 
-def _unfinished(made: Installation, accepted: list[str]) -> int:
+def _unfinished(store: Store, accepted: list[str]) -> int:
     """Wait until all accepted jobs are final, and return how many have not succeeded."""
-    store = made.store()
-    try:
-        found = paced.wait_final(store, Ledger(ok=accepted), END_TIMEOUT)
-        return len(accepted) - sum(job.state.value == "succeeded" for job in found)
-    finally:
-        store.close()
+    found = paced.wait_final(store, Ledger(ok=accepted), END_TIMEOUT)
+    return len(accepted) - sum(job.state.value == "succeeded" for job in found)
 
 
 if __name__ == "__main__":
