@@ -19,7 +19,7 @@ def site(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """A running installation."""
     topology = some_topology("default", "gates")
     # A key of 32 bytes, and the networks of receivers in this process.
-    hooks = {"JOBTAPE_WEBHOOK_KEY": "MDEy" * 10 + "MDE=", "JOBTAPE_WEBHOOK_ALLOW": "127.0.0.0/8"}
+    hooks = {"JOBTAPE_SECRET_KEYS": "MDEy" * 10 + "MDE=", "JOBTAPE_WEBHOOK_ALLOW": "127.0.0.0/8"}
     made = installation_in(
         tmp_path_factory.mktemp("site"),
         **environment_for(broker_url, topology),

@@ -44,6 +44,7 @@ def test_pages_are_accessible_and_fit(site: Installation, chromium: Browser, siz
         "dead",
         "subscriptions",
         "webhooks",
+        "keys",
         f"submit?from={job_id}",
     ):
         page = opened.go(address)

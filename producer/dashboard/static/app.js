@@ -33,6 +33,7 @@ const PAGES = {
     past: false,
   },
   webhooks: { title: "Webhooks", nav: "Webhooks", load: () => import("./pages/webhooks.js"), past: false },
+  keys: { title: "API keys", nav: "Keys", load: () => import("./pages/keys.js"), past: false },
   submit: { title: "Submit a job", nav: "Submit", load: () => import("./pages/submit.js"), past: false },
 };
 const HOME = "overview";
@@ -139,7 +140,7 @@ function KeyForm({ reason }) {
   }
   return html`<form class="key" onSubmit=${onSubmit}>
     <h1>API key</h1>
-    <p>${reason} It is the value of <code>JOBTAPE_API_KEY</code>, or a key that <code>jobtape keys create</code> has made. This tab keeps it until you close it.</p>
+    <p>${reason} It is the value of <code>JOBTAPE_API_KEY</code>, or a key that was made with it, here or by <code>jobtape keys create</code>. This tab keeps it until you close it.</p>
     <label>Key <input type="password" autocomplete="off" autofocus value=${text} onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} /></label>
     ${fault && html`<p class="fault" role="alert">${fault}</p>`}
     <button type="submit" class="primary">Use this key</button>

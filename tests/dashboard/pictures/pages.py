@@ -25,6 +25,7 @@ PAGES: Final[Mapping[str, str]] = {
     "dead": "dead",
     "subscriptions": "subscriptions",
     "webhooks": "webhooks",
+    "keys": "keys",
     "submit": "submit",
 }
 """Addresses behind ``#/``, by name."""
