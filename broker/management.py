@@ -63,17 +63,45 @@ class SeenQueue:
         return min((value for value in values if value is not None), default=None)
 
 
+class _FirstThatAnswers(httpx.AsyncBaseTransport):
+    """Sends each request to the first host of ``bases`` that accepts a connection, and moves the others behind it."""
+
+    def __init__(self, bases: list[httpx.URL], verify: bool) -> None:
+        self._bases = bases
+        self._inner = httpx.AsyncHTTPTransport(verify=verify, trust_env=False)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        for _ in self._bases[1:]:
+            try:
+                return await self._send(request)
+            except (httpx.ConnectError, httpx.ConnectTimeout):  # nothing was sent
+                self._bases.append(self._bases.pop(0))
+        return await self._send(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        base = self._bases[0]
+        request.url = request.url.copy_with(scheme=base.scheme, host=base.host, port=base.port)
+        request.headers["host"] = base.netloc.decode()
+        return await self._inner.handle_async_request(request)
+
+
 class ManagementApi:
-    """The management API at ``url``, by default at its usual port of the broker's host. ``broker`` is the AMQP URL,
-    whose user and virtual host apply. Every call raises Unseen, after five seconds at the latest.
+    """The management API at ``url``, by default at its usual port of the broker's hosts; several are tried in turn.
+    ``broker`` is the AMQP URL, whose user and virtual host apply. Every call raises Unseen, after five seconds at the
+    latest.
     """
 
     def __init__(self, broker: str, url: str | None) -> None:
-        parts = urlsplit(each_url(broker)[0])
-        secure = parts.scheme == "amqps"
-        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-        default = f"{'https' if secure else 'http'}://{host}:{15671 if secure else 15672}"
-        self._base = (url or default).rstrip("/")
+        hosts = [urlsplit(each) for each in each_url(broker)]
+        parts = hosts[0]
+        if url is None:
+            self._bases = [_base_of(each.scheme, each.hostname or "") for each in hosts]
+        else:
+            self._bases = [each.rstrip("/") for each in each_url(url)]
+        self._hosts = [httpx.URL(each) for each in self._bases]
         self._user = (unquote(parts.username or "guest"), unquote(parts.password or "guest"))
         self._vhost = quote(unquote(parts.path[1:]) or "/", safe="")
 
@@ -82,6 +110,12 @@ class ManagementApi:
         wanted = set(names)
         async with self._client() as client:
             return [queue for queue in await self._queues(client) if queue.name in wanted]
+
+    async def namespace_queues(self, topology: Topology) -> list[SeenQueue]:
+        """Return all queues of the namespace, by name."""
+        async with self._client() as client:
+            found = [queue for queue in await self._queues(client) if topology.is_ours(queue.name)]
+        return sorted(found, key=lambda queue: queue.name)
 
     async def bound_queues(self, exchanges: Sequence[str]) -> dict[str, list[SeenQueue]]:
         """Return the bound queues of each exchange, by name."""
@@ -125,14 +159,16 @@ class ManagementApi:
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[httpx.AsyncClient]:
-        shown = f"the management API at {without_password(self._base)}"
+        shown = f"the management API at {' or '.join(map(without_password, self._bases))}"
         # Plain HTTP needs no certificates, and reading them would hold up the event loop.
-        verify = self._base.startswith("https:")
+        transport = _FirstThatAnswers(self._hosts, verify=self._bases[0].startswith("https:"))
+        # A host that is cut off must leave time for the others.
+        limits = httpx.Timeout(LIMIT, connect=LIMIT / (len(self._bases) + 1) if len(self._bases) > 1 else LIMIT)
         try:
             async with (
                 asyncio.timeout(LIMIT),
                 httpx.AsyncClient(
-                    base_url=self._base, auth=self._user, timeout=LIMIT, trust_env=False, verify=verify
+                    base_url=self._bases[0], auth=self._user, timeout=limits, trust_env=False, transport=transport
                 ) as client,
             ):
                 yield client
@@ -144,6 +180,12 @@ class ManagementApi:
             # The message of httpx may contain the URL with its password.
             reason = type(error).__name__ if "@" in str(error) else str(error) or type(error).__name__
             raise Unseen(f"{shown} does not answer ({reason})", silent=True) from None
+
+
+def _base_of(scheme: str, hostname: str) -> str:
+    secure = scheme == "amqps"
+    host = f"[{hostname}]" if ":" in hostname else hostname
+    return f"{'https' if secure else 'http'}://{host}:{15671 if secure else 15672}"
 
 
 def _queue(seen: Mapping[str, Any]) -> SeenQueue:

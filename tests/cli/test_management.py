@@ -92,6 +92,15 @@ async def test_unreachable_api_is_one_line() -> None:
         await ManagementApi("amqp://127.0.0.1:1/", nowhere).bound_queues(["jobtape.results"])
 
 
+async def test_next_host_is_asked_when_the_first_is_away(node: PrivateNode, api: str) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    found = ManagementApi(node.url, f"{nowhere},{api}")
+    for _ in range(2):
+        assert await found.queues(["no such queue"]) == []
+    with pytest.raises(Unseen, match=f"^the management API at {nowhere} or http://127.0.0.1:1 does not answer"):
+        await ManagementApi("amqp://127.0.0.1:1/", f"{nowhere},http://127.0.0.1:1").queues([])
+
+
 async def test_refused_user_is_one_line(node: PrivateNode, api: str) -> None:
     parts = urlsplit(node.url)
     stranger = urlunsplit(parts._replace(netloc=f"stranger:wrong@{parts.hostname}:{parts.port}"))
