@@ -52,7 +52,7 @@ def found(queues: list[dict[str, Any]], workers: list[dict[str, Any]], failures:
 
 def drawn(values: dict[str, Any], height: int = 10_000, width: int = 160) -> list[str]:
     console = Console(file=StringIO(), width=width, highlight=False, force_terminal=False)
-    console.print(frame(values, "http://here", height))
+    console.print(frame(values, "http://here", height, width))
     assert isinstance(console.file, StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
@@ -94,6 +94,18 @@ def test_frame_fits_the_terminal(height: int, queues: int, workers: int, failure
         shown = lines[at : lines.index("", at) if "" in lines[at:] else len(lines)]
         hidden = [int(line.split()[1]) for line in shown if line.startswith("… ")]
         assert len(shown) - len(hidden) + sum(hidden) == max(n, 1)
+
+
+def test_narrow_terminal_drops_columns_and_cuts_no_number() -> None:
+    fault = "the connection to the broker was lost"
+    values = found(
+        [queue("reports.low", queued=1_234_567, scheduled=1)], [worker("host-12345-1", fault=fault)], failures=1
+    )
+    lines = drawn(values, width=80)
+    assert all(len(line) <= 80 for line in lines)
+    assert any(line.split()[:4] == ["reports.low", "0", "1,234,567", "0"] for line in lines)
+    assert any(fault[:20] in line and "1/40" in line for line in lines)
+    assert not any("p99" in line for line in lines)
 
 
 def test_missing_projector_and_unready_worker_are_named() -> None:

@@ -5,7 +5,7 @@ Each frame is four reads of the REST API. ``frame`` draws them and is pure, so a
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -32,9 +32,15 @@ WITHOUT_HEIGHT: Final = 10_000
 """Lines of a frame that is not shown on a terminal: nothing is left out."""
 OPEN: Final = ("running", "queued", "held", "scheduled", "retrying")
 """States in the order of the columns."""
-QUEUE_COLUMNS: Final = ("queue", *OPEN, "oldest waits", "done/min", "failed/min", "wait p50, p99", "run p50, p99")
+QUEUE_COLUMNS: Final = ("queue", *OPEN, "oldest", "done/min", "failed/min", "wait p50, p99", "run p50, p99")
 WORKER_COLUMNS: Final = ("worker", "state", "slots", "queues", "runs")
 FAILURE_COLUMNS: Final = ("last", "type", "cause", "failed", "retried")
+DROPPED: Final = ("run p50, p99", "wait p50, p99", "scheduled", "failed/min", "retrying", "oldest", "runs", "queues")
+"""Columns that are left out on a narrow terminal, the first one first."""
+CUT: Final = {"queue": 12, "state": 40, "queues": 12, "runs": 12, "type": 12, "cause": 12}
+"""Columns whose texts are cut when the others need the room, and the characters that stay. Numbers are never cut."""
+GAP: Final = 2
+"""Spaces between two columns."""
 
 
 def top(
@@ -53,7 +59,7 @@ def top(
             from rich.console import Console  # noqa: PLC0415
 
             console = Console(highlight=False, width=None if sys.stdout.isatty() else show.WIDE)
-            console.print(frame(read(api), url, WITHOUT_HEIGHT))
+            console.print(frame(read(api), url, WITHOUT_HEIGHT, console.width))
         else:
             return _live(api, url, every)
     return OK
@@ -80,22 +86,24 @@ def _live(api: "SyncClient", url: str, every: float) -> int:
     from jobtape.client.errors import ApiError  # noqa: PLC0415
 
     console = Console(highlight=False)
-    shown: RenderableType = frame(read(api), url, console.height)  # an API that is away at the start is an error
+    shown: RenderableType = frame(
+        read(api), url, console.height, console.width
+    )  # an API that is away at the start is an error
     try:
         with Live(shown, console=console, screen=True, auto_refresh=False) as live:
             while True:
                 live.update(shown, refresh=True)
                 time.sleep(every)
                 try:
-                    shown = latest = frame(read(api), url, console.height)
+                    shown = latest = frame(read(api), url, console.height, console.width)
                 except ApiError as error:
                     shown = Group(Text(one_line(str(error)), style="bold red"), latest)
     except KeyboardInterrupt:
         return INTERRUPTED
 
 
-def frame(found: dict[str, Any], url: str, height: int) -> "RenderableType":
-    """Return one frame of at most ``height`` lines. ``found`` is what ``read`` returns."""
+def frame(found: dict[str, Any], url: str, height: int, width: int) -> "RenderableType":
+    """Return one frame of at most ``height`` lines of ``width`` characters. ``found`` is what ``read`` returns."""
     from rich.console import Group  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
@@ -112,31 +120,52 @@ def frame(found: dict[str, Any], url: str, height: int) -> "RenderableType":
     left = max(left - (len(failures) + 3 if failures else 0), 2)
     queues, running = _queue_rows(stats["queues"], found["minutes"]), _worker_rows(workers)
     few = max(left // 2, left - max(len(running), 1))
-    lines += ["", _table("queues", QUEUE_COLUMNS, queues, few)]
-    lines += ["", _table("workers", WORKER_COLUMNS, running, left - min(max(len(queues), 1), few))]
+    lines += ["", _table("queues", QUEUE_COLUMNS, queues, few, width)]
+    lines += ["", _table("workers", WORKER_COLUMNS, running, left - min(max(len(queues), 1), few), width)]
     if failures:
         title = f"failures, last {found['minutes']} min"
-        lines += ["", _table(title, FAILURE_COLUMNS, _failure_rows(failures), MOST_FAILURES)]
+        lines += ["", _table(title, FAILURE_COLUMNS, _failure_rows(failures), MOST_FAILURES, width)]
     return Group(*lines)
 
 
-def _table(title: str, names: Sequence[str], rows: Sequence[Sequence[Any]], most: int) -> "Table":
+def _table(title: str, names: Sequence[str], rows: Sequence[Sequence[Any]], most: int, width: int) -> "Table":
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
     left_out = len(rows) - most
     shown = rows if left_out <= 0 else rows[: most - 1]
     table = Table(box=None, pad_edge=False, header_style="dim", title=title.upper(), title_justify="left")
     table.title_style = "bold"
-    for number, name in enumerate(names):
-        numeric = name in (*OPEN, "done/min", "failed/min", "failed", "retried", "oldest waits")
-        table.add_column(name, no_wrap=True, justify="right" if numeric and number else "left")
-    for row in shown:
-        table.add_row(*(cell if hasattr(cell, "plain") else harmless(cell) for cell in row))
-    if left_out > 0:
-        table.add_row(f"… {len(rows) - len(shown)} more")
-    elif not rows:
-        table.add_row("none")
+    cells = [[cell if isinstance(cell, Text) else Text(harmless(cell)) for cell in row] for row in shown]
+    natural = {name: max(len(name), *(row[i].cell_len for row in cells), 0) for i, name in enumerate(names)}
+    last = f"… {len(rows) - len(shown)} more" if left_out > 0 else "" if rows else "none"
+    natural[names[0]] = max(natural[names[0]], len(last))
+    widths = _fitted(natural, width)
+    for name, wide in widths.items():
+        numeric = name in (*OPEN, "done/min", "failed/min", "failed", "retried", "oldest")
+        table.add_column(name, no_wrap=True, width=wide, overflow="ellipsis", justify="right" if numeric else "left")
+    for row in cells:
+        table.add_row(*(cell for name, cell in zip(names, row, strict=True) if name in widths))
+    if last:
+        table.add_row(last)
     return table
+
+
+def _fitted(natural: Mapping[str, int], width: int) -> dict[str, int]:
+    """Return the widths of the columns that fit into ``width``. ``natural``: what each one needs."""
+    widths = dict(natural)
+
+    def excess() -> int:
+        return sum(widths.values()) + GAP * (len(widths) - 1) - width
+
+    least = {name: min(n, CUT.get(name, n)) for name, n in natural.items()}
+    for name in DROPPED:
+        if sum(least[each] for each in widths) + GAP * (len(widths) - 1) <= width:
+            break
+        widths.pop(name, None)
+    for name in sorted(CUT.keys() & widths.keys(), key=lambda name: -widths[name]):
+        widths[name] -= min(max(excess(), 0), widths[name] - least[name])
+    return widths
 
 
 def _queue_rows(items: Iterable[dict[str, Any]], minutes: int) -> list[list[Any]]:
