@@ -11,11 +11,14 @@ Both are checked when the consumer attaches and every ten seconds; the check als
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 from uuid import uuid4
+
+import aiormq.exceptions
 
 from jobtape.broker import declare
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
@@ -33,6 +36,8 @@ OPEN_TIMEOUT: Final = 10.0
 CHECK_EVERY: Final = 10.0
 """Seconds between two checks of the queue and its bindings."""
 RETRY_PAUSE: Final = 0.5
+REPLACE_AFTER: Final = 2.0
+"""Seconds for which the node of a queue without replicas may be away until another queue takes its place."""
 CLOSE_TIMEOUT: Final = 2.0
 REMEMBERED: Final = 10_000
 EPHEMERAL_EXPIRES: Final = 60.0
@@ -92,6 +97,8 @@ class ResultQueueSource:
         self._acknowledged = RecentIds()
         self._cursor: int | None = None
         self._declared = self._full = False
+        self._inaccessible_since: float | None = None
+        """When the node that has the queue was found to be away, in seconds of ``time.monotonic``."""
 
     async def open(self) -> None:
         """Attach to the queue.
@@ -171,7 +178,23 @@ class ResultQueueSource:
             except BROKER_ERRORS as error:
                 self._fault = reason_of(error)
                 log.warning("the subscription %s was interrupted: %s", self._queue.name, self._fault)
+                self._replace_queue(error)
             await asyncio.sleep(RETRY_PAUSE)
+
+    def _replace_queue(self, error: BaseException) -> None:
+        """Use another queue when there is no name, and the node of the queue is away: such a queue has no replicas.
+        After its start, a node may say for a moment that its own queues are away.
+        """
+        away = isinstance(error, aiormq.exceptions.ChannelNotFoundEntity) and not declare.is_missing(error)
+        if self._name is not None or not away:
+            self._inaccessible_since = None
+            return
+        now = time.monotonic()
+        self._inaccessible_since = self._inaccessible_since or now
+        if now - self._inaccessible_since >= REPLACE_AFTER:
+            # ``_declare`` reports that events may be missing, as for a queue that was removed.
+            self._queue = self._topology.ephemeral_queue(uuid4().hex, self._bounds)
+            self._inaccessible_since = None
 
     async def _consume(self, connection: Connection) -> None:
         await self._declare(connection)
@@ -194,7 +217,9 @@ class ResultQueueSource:
         before = await declare.declare_subscription(connection, self._topology.results, self._queue, self._keys)
         full = before is not None and before.messages >= self._bounds.messages
         if before is None and self._declared:
-            self._report_missed("its queue was gone (removed, or expired while the connection was lost)")
+            self._report_missed(
+                "its queue was gone (removed or expired while the connection was lost, or its node is away)"
+            )
         elif full and not self._full:
             self._report_missed(f"its queue is full ({self._bounds.messages} wait) and drops its oldest")
         self._declared, self._full = True, full
