@@ -102,7 +102,6 @@ def create_app(settings: Settings | None = None, job_types: JobTypes | None = No
         origins=known.cors_origins,
         dashboard=known.dashboard,
         lifespan=start,
-        webhook_key=known.webhook_key,
         webhook_allow=known.webhook_allow,
     )
 

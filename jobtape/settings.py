@@ -64,7 +64,8 @@ class Settings(BaseSettings):
     postgresql://user:password@host/name."""
     management_url: str | None = None
     """The URL of RabbitMQ's management API. `jobtape doctor` and the lists of subscriptions use it with the user of
-    RABBITMQ_URL. By default it is port 15672 of the broker's host (15671 with amqps)."""
+    RABBITMQ_URL. Several, separated by commas, are tried in turn. By default it is port 15672 of the broker's hosts
+    (15671 with amqps)."""
     namespace: str = "jobtape"
     """The prefix of the names of all exchanges and queues."""
     jobs: Names = ()
@@ -138,16 +139,13 @@ class Settings(BaseSettings):
     """How long the view keeps jobs and their history after they ended; 0 keeps them forever."""
     projector_lease: float = Field(4.0, ge=0.5, le=300)
     """How long it takes until another projector replaces one that died."""
-    webhook_key: str | None = None
-    """The key that encrypts the secrets of webhooks in the database: 32 random bytes in URL-safe base64. The API and
-    projectors need the same. Of several keys, separated by commas, the first one encrypts and all of them decrypt."""
     webhook_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     """The networks that webhooks may go to although they are not public, such as 10.0.0.0/8, separated by commas. Plain
     HTTP and all ports are allowed there."""
     secret_keys: str | None = None
-    """The key that encrypts the secrets in payloads: 32 random bytes in URL-safe base64. API, workers and your
-    applications need the same. Of several keys, separated by commas, the first one encrypts and all of them decrypt.
-    Read from the environment only."""
+    """The key that encrypts the secrets in payloads and those of webhooks: 32 random bytes in URL-safe base64. API,
+    workers, projectors and your applications need the same. Of several keys, separated by commas, the first one
+    encrypts and all of them decrypt. Read from the environment only."""
     tape_max_bytes: int = Field(10_000_000_000, ge=1000)
     """How much of the tape the broker keeps, by size."""
     tape_max_age: str = Field("30D", pattern=r"^\d+[YMDhms]$")
@@ -193,7 +191,7 @@ class Settings(BaseSettings):
             raise ValueError(fault)
         return value
 
-    @field_validator("webhook_key", "secret_keys")
+    @field_validator("secret_keys")
     @classmethod
     def _keys(cls, value: str | None) -> str | None:
         if value is not None and (fault := fault_of_keys(value)) is not None:
@@ -214,7 +212,8 @@ class Settings(BaseSettings):
     @field_validator("management_url")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
-        if value is not None and not (value.startswith(("http://", "https://")) and is_unambiguous(value)):
+        urls = [] if value is None else each_url(value)
+        if not all(each.startswith(("http://", "https://")) and is_unambiguous(each) for each in urls):
             raise ValueError(f"write it as http://host:15672 (or https://); with a user in it, {ENCODE}")
         return value
 

@@ -99,7 +99,7 @@ class Gallery:
 
     def _start(self) -> None:
         # A key of 32 bytes, and the address of a receiver that does not answer.
-        self._made.environment |= {"JOBTAPE_WEBHOOK_KEY": "MDEy" * 10 + "MDE=", "JOBTAPE_WEBHOOK_ALLOW": "127.0.0.1/32"}
+        self._made.environment |= {"JOBTAPE_SECRET_KEYS": "MDEy" * 10 + "MDE=", "JOBTAPE_WEBHOOK_ALLOW": "127.0.0.1/32"}
         for part in ("api", "worker", "projector"):
             self._made.start(part)
         self._made.wait_ready()

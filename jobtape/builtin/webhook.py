@@ -64,7 +64,7 @@ async def webhook(ctx: Context, delivery: Delivery) -> Delivered:
     if not endpoint.enabled and not is_test:
         raise Fail(f"the webhook is disabled ({endpoint.disabled_because}): enable it, then replay")
     body = plainjson.dumps(await asyncio.to_thread(_whole_body, store, delivery))
-    headers = _headers(settings.webhook_key, endpoint, ctx.job_id, body)
+    headers = _headers(endpoint, ctx.job_id, body)
     if (traceparent := read_traceparent(ctx.traceparent)) is not None:
         headers[HEADER] = traceparent
 
@@ -106,12 +106,12 @@ def _whole_body(store: "Store", delivery: Delivery) -> dict[str, Any]:
     return {**delivery.body, "data": {**delivery.body["data"], "event_data": event["data"]}}
 
 
-def _headers(keys: str | None, endpoint: "Webhook", message_id: str, body: bytes) -> dict[str, str]:
-    """Return the headers of Standard Webhooks. Raises WebhookKeyWrong."""
-    from jobtape.webhooks.secrets import SecretCipher, signature  # noqa: PLC0415
+def _headers(endpoint: "Webhook", message_id: str, body: bytes) -> dict[str, str]:
+    """Return the headers of Standard Webhooks. Raises WebhookKeyMissing and SecretKeysWrong."""
+    from jobtape.webhooks.secrets import secret_cipher, signature  # noqa: PLC0415
 
-    cipher, now = SecretCipher(keys), int(time.time())
-    signatures = [signature(cipher.decrypt(secret), message_id, now, body) for secret in endpoint.secrets]
+    cipher, now = secret_cipher(), int(time.time())
+    signatures = [signature(cipher.decrypt(secret.decode()), message_id, now, body) for secret in endpoint.secrets]
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(now),

@@ -93,6 +93,13 @@ class Webhooks:
         answer = await self._request("POST", f"{_path(webhook_id)}/rotate", repeatable=False, **content)
         return str(answer.content["secret"])
 
+    async def reencrypt(self) -> int:
+        """Encrypt the secrets of all webhooks with the newest key, and return how many webhooks had an older one.
+
+        The secrets stay the same. Do it when all parts have the new key, before you remove the old one.
+        """
+        return int((await self._request("POST", "/webhooks/reencrypt")).content["webhooks"])
+
     async def test(self, webhook_id: str) -> Job:
         """Send a test event, and return its delivery, whose end says what the endpoint answered."""
         return job_of((await self._request("POST", f"{_path(webhook_id)}/test")).content)

@@ -36,14 +36,12 @@ class LoopTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
 
 def api_for(settings: Settings) -> FastAPI:
     """Return the REST API. It is made once in a process, because that takes a tenth of a second."""
-    return _api(settings.api_key, settings.webhook_key, settings.webhook_allow, settings.dashboard)
+    return _api(settings.api_key, settings.webhook_allow, settings.dashboard)
 
 
 @lru_cache(4)
 def _api(*of: object) -> FastAPI:
     from jobtape.settings import read_settings  # noqa: PLC0415 - not at import
 
-    api_key, webhook_key, webhook_allow, dashboard = of
-    return create_app(
-        read_settings(api_key=api_key, webhook_key=webhook_key, webhook_allow=webhook_allow, dashboard=dashboard)
-    )
+    api_key, webhook_allow, dashboard = of
+    return create_app(read_settings(api_key=api_key, webhook_allow=webhook_allow, dashboard=dashboard))

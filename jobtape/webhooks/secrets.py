@@ -1,7 +1,7 @@
 """The secrets of endpoints, and the signatures that are made with them, as Standard Webhooks describes both.
 
-A secret is ``whsec_`` and the base64 of 24 to 64 random bytes. In the database it is encrypted with the key of the
-installation.
+A secret is ``whsec_`` and the base64 of 24 to 64 random bytes. In the database it is encrypted as the secrets of
+payloads are.
 """
 
 import base64
@@ -11,6 +11,7 @@ import secrets
 from typing import Final
 
 from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.job_types.secrets import VARIABLE, Cipher, installed_cipher
 
 PREFIX: Final = "whsec_"
 NEW_BYTES: Final = 32
@@ -18,8 +19,8 @@ LEAST_BYTES: Final = 24
 MOST_BYTES: Final = 64
 
 
-class WebhookKeyWrong(JobtapeError):
-    """The installation's fault: JOBTAPE_WEBHOOK_KEY is missing, or is not the key of what is in the database."""
+class WebhookKeyMissing(JobtapeError):
+    """The installation's fault: it has no JOBTAPE_SECRET_KEYS, with which the secrets of webhooks are encrypted."""
 
 
 def new_secret() -> str:
@@ -44,34 +45,12 @@ def signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.digest(secret_bytes(secret), signed, "sha256")).decode()
 
 
-class SecretCipher:
-    """Encrypts secrets for the database. ``keys``: the value of JOBTAPE_WEBHOOK_KEY; None raises WebhookKeyWrong.
-
-    The first of several keys encrypts; all of them decrypt.
-    """
-
-    def __init__(self, keys: str | None) -> None:
-        if keys is None:
-            raise WebhookKeyWrong(
-                "webhooks need a key for their secrets: set JOBTAPE_WEBHOOK_KEY, the same for the API and for "
-                "projectors (docs/how-to/webhooks.md says how)"
-            )
-        from cryptography.fernet import Fernet, MultiFernet  # noqa: PLC0415 - most processes need no cryptography
-
-        self._fernet = MultiFernet([Fernet(key.strip()) for key in keys.split(",")])
-
-    def encrypt(self, secret: str) -> bytes:
-        """Return the encrypted secret."""
-        return self._fernet.encrypt(secret.encode())
-
-    def decrypt(self, encrypted: bytes) -> str:
-        """Return the secret. Raises WebhookKeyWrong when none of the keys fits."""
-        from cryptography.fernet import InvalidToken  # noqa: PLC0415
-
-        try:
-            return self._fernet.decrypt(encrypted).decode()
-        except InvalidToken:
-            raise WebhookKeyWrong(
-                "the secret of the webhook was encrypted with another key: add that key to JOBTAPE_WEBHOOK_KEY after a "
-                "comma, or rotate the secret"
-            ) from None
+def secret_cipher() -> Cipher:
+    """Return what encrypts secrets for the database: the cipher of JOBTAPE_SECRET_KEYS. Raises WebhookKeyMissing."""
+    cipher = installed_cipher()
+    if cipher is None:
+        raise WebhookKeyMissing(
+            f"webhooks need a key for their secrets: set {VARIABLE}, the same for the API and for projectors "
+            "(docs/how-to/webhooks.md says how)"
+        )
+    return cipher

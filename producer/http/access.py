@@ -96,6 +96,7 @@ RULES: Final[dict[str, Rule]] = {
     "GET /subscriptions": Rule(_READ, Limited.REFUSED),
     "GET /webhooks": Rule(_READ, Limited.NARROWED),
     "POST /webhooks": Rule(_MANAGE, Limited.NARROWED),
+    "POST /webhooks/reencrypt": Rule(_MANAGE, Limited.REFUSED),
     "GET /webhooks/{webhook_id}": Rule(_READ, Limited.NARROWED),
     "PATCH /webhooks/{webhook_id}": Rule(_MANAGE, Limited.NARROWED),
     "DELETE /webhooks/{webhook_id}": Rule(_MANAGE, Limited.NARROWED),

@@ -90,13 +90,12 @@ def build_api(
     origins: Collection[str],
     dashboard: bool,
     lifespan: Lifespan,
-    webhook_key: str | None = None,
     webhook_allow: tuple[Network, ...] = (),
 ) -> FastAPI:
     """Return the application. ``find_producer`` returns the running producer or raises Problem. Nothing is started.
 
     ``origins`` are those of web pages on other hosts that may use the API. ``dashboard``: whether to serve it at
-    ``/``. ``webhook_key`` and ``webhook_allow``: see ``WebhookService``.
+    ``/``. ``webhook_allow``: see ``WebhookService``.
     """
     app = FastAPI(
         title="Jobtape",
@@ -114,7 +113,6 @@ def build_api(
     app.state.find_producer = find_producer
     app.state.api_key = api_key
     app.state.first_caller = first_caller(api_key)
-    app.state.webhook_key = webhook_key
     app.state.webhook_allow = webhook_allow
     app.state.origins = frozenset(origins)
     known = identify if api_key is None else require_key

@@ -12,7 +12,7 @@ from jobtape.producer.service import errors as service
 from jobtape.schemas import access, errors, plainjson
 from jobtape.schemas.job import JobState
 from jobtape.schemas.job_types.secrets import SecretKeysWrong
-from jobtape.webhooks.secrets import WebhookKeyWrong
+from jobtape.webhooks.secrets import WebhookKeyMissing
 
 MEDIA_TYPE: Final = "application/problem+json"
 URN: Final = "urn:jobtape:problem:"
@@ -155,7 +155,7 @@ _KINDS_OF_ERRORS: Final[dict[type[errors.JobtapeError], str]] = {
     service.WebhookMissing: "webhook-not-found",
     service.WebhookDisabled: "webhook-disabled",
     SecretKeysWrong: "secrets-not-configured",
-    WebhookKeyWrong: "webhooks-not-configured",
+    WebhookKeyMissing: "webhooks-not-configured",
     service.PointGone: "history-gone",
     service.PointNotReached: "cursor-not-reached",
     errors.TapeMissing: "tape-missing",

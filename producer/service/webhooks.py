@@ -15,18 +15,17 @@ from jobtape.schemas.job import Job
 from jobtape.schemas.webhooks.delivery import TEST_TYPE, BodyKind, Delivery, delivery_order
 from jobtape.view.store import Webhook
 from jobtape.webhooks.addresses import Network, fault_of_url
-from jobtape.webhooks.secrets import SecretCipher, new_secret, secret_bytes
+from jobtape.webhooks.secrets import new_secret, secret_bytes, secret_cipher
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookService:
-    """``key``: the value of JOBTAPE_WEBHOOK_KEY. ``allowed``: networks that are not public and still allowed.
+    """``allowed``: networks that are not public and still allowed.
 
     Every call raises ViewUnavailable when the database does not answer.
     """
 
     service: JobService
-    key: str | None
     allowed: tuple[Network, ...]
 
     async def all(self) -> list[Webhook]:
@@ -45,7 +44,7 @@ class WebhookService:
     ) -> tuple[Webhook, str]:
         """Create an endpoint for the events from now on. Return it with its secret, which nothing shows again.
 
-        ``secret``: None for a new one. Raises WebhookInvalid and WebhookKeyWrong.
+        ``secret``: None for a new one. Raises WebhookInvalid, WebhookKeyMissing and SecretKeysWrong.
         """
         self._check_url(url)
         secret, encrypted = self._encrypted(secret)
@@ -84,6 +83,21 @@ class WebhookService:
         secret, encrypted = self._encrypted(secret)
         await self.service.read(self.service.store.webhooks.rotate, webhook_id, encrypted)
         return secret
+
+    async def reencrypt(self) -> int:
+        """Encrypt all secrets with the newest key, and return of how many endpoints the secrets were changed.
+
+        Raises WebhookKeyMissing and SecretKeysWrong.
+        """
+        cipher = secret_cipher()
+        changed = 0
+        for webhook in await self.all():
+            known = [secret.decode() for secret in webhook.secrets]
+            if not all(map(cipher.is_newest, known)):
+                newest = tuple(cipher.encrypt(cipher.decrypt(each)).encode() for each in known)
+                rows = self.service.store.webhooks
+                changed += await self.service.read(rows.replace_secrets, webhook.id, webhook.secrets, newest)
+        return changed
 
     async def delete(self, webhook_id: str) -> Webhook:
         """Remove an endpoint and return it. Its open deliveries fail at their next attempt. Raises WebhookMissing."""
@@ -130,11 +144,11 @@ class WebhookService:
             raise WebhookInvalid("url", fault)
 
     def _encrypted(self, secret: str | None) -> tuple[str, bytes]:
-        cipher = SecretCipher(self.key)
+        cipher = secret_cipher()
         if secret is None:
             secret = new_secret()
         try:
             secret_bytes(secret)
         except ValueError as error:
             raise WebhookInvalid("secret", str(error)) from None
-        return secret, cipher.encrypt(secret)
+        return secret, cipher.encrypt(secret).encode()

@@ -1,4 +1,5 @@
-"""Encrypts the secrets in payloads: the values of fields of the types SecretStr, SecretBytes and Secret.
+"""Encrypts the secrets in payloads: the values of fields of the types SecretStr, SecretBytes and Secret. The secrets of
+webhooks are encrypted with the same keys, see ``webhooks.secrets``.
 
 Theory of operation. Pydantic marks such fields in the JSON Schema of the payload, at every depth. Before a payload is
 published, the values at these places are replaced by texts with the encrypted values, and only the call of the handler
@@ -85,7 +86,11 @@ class Cipher:
         try:
             return plainjson.loads(cipher.decrypt(base64.urlsafe_b64decode(encrypted), [_PREFIX.encode()]))
         except (InvalidTag, ValueError):
-            raise SecretKeysWrong("a secret of the payload was changed after it was encrypted: submit again") from None
+            raise SecretKeysWrong("a secret was changed after it was encrypted: send it again") from None
+
+    def is_newest(self, text: str) -> bool:
+        """Return whether the first key has encrypted the text."""
+        return text.startswith(f"{_PREFIX}{self._first}:")
 
     def digest(self, text: bytes) -> str:
         """Return an HMAC-SHA256, in hexadecimal, from which nobody without the key can find the text by trying."""

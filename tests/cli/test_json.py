@@ -61,7 +61,7 @@ def test_each_command_that_prints_data_has_json() -> None:
 def test_each_command_prints_one_json_document(broker_installation: Installation) -> None:
     here = broker_installation
     (here.folder / "more_jobs.py").write_text(JOBS)
-    here.env |= {"JOBTAPE_JOBS": "jobs_here,more_jobs", "JOBTAPE_WEBHOOK_KEY": Fernet.generate_key().decode()}
+    here.env |= {"JOBTAPE_JOBS": "jobs_here,more_jobs", "JOBTAPE_SECRET_KEYS": Fernet.generate_key().decode()}
     here.env["JOBTAPE_API_KEY"] = "a-key-for-tests"  # without one there are no keys to create
     printed: dict[str, Any] = {}
 

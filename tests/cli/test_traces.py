@@ -29,7 +29,7 @@ def test_one_trace_from_request_to_subscriber_and_webhook(broker_installation: I
         installation.up(
             OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
             OTEL_BSP_SCHEDULE_DELAY="100",
-            JOBTAPE_WEBHOOK_KEY=base64.urlsafe_b64encode(bytes(32)).decode(),
+            JOBTAPE_SECRET_KEYS=base64.urlsafe_b64encode(bytes(32)).decode(),
             JOBTAPE_WEBHOOK_ALLOW="127.0.0.0/8",
         )
         made = client.post("/webhooks", json={"url": f"{collector.url}/hook", "filter": {"types": ["isolated"]}})

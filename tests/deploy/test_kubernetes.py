@@ -28,7 +28,7 @@ OF_KUBERNETES = [
 ]
 DEPLOYMENTS = {each["metadata"]["name"]: each for each in APPLIED if each["kind"] == "Deployment"}
 SETTINGS = next(each["data"] for each in APPLIED if each["kind"] == "ConfigMap")
-SECRETS = set(manifests("secret.example.yaml")[0]["stringData"]) | {"JOBTAPE_WEBHOOK_KEY"}
+SECRETS = set(manifests("secret.example.yaml")[0]["stringData"]) | {"JOBTAPE_SECRET_KEYS"}
 
 
 def label(manifest: Manifest) -> str:
@@ -86,7 +86,7 @@ def test_variables_are_settings_and_secrets_are_references(name: str) -> None:
     for each in container(DEPLOYMENTS[name])["env"]:
         if each["name"] in SECRETS:
             assert each["valueFrom"]["secretKeyRef"] == {"name": "jobtape", "key": each["name"]} | (
-                {"optional": True} if each["name"] == "JOBTAPE_WEBHOOK_KEY" else {}
+                {"optional": True} if each["name"] == "JOBTAPE_SECRET_KEYS" else {}
             )
     assert ("DATABASE_URL" in variables) == (name != "jobtape-worker")
     assert not SECRETS & set(SETTINGS)

@@ -1,6 +1,7 @@
 """Webhooks over HTTP, by the clients and by the command line."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -11,10 +12,13 @@ from standardwebhooks import Webhook as Verifier
 from typer.testing import CliRunner
 
 from jobtape import Client, JobState, SyncClient, builtin
+from jobtape.cli.doctor.findings import Findings
+from jobtape.cli.doctor.webhooks import examine_webhooks
 from jobtape.cli.main import app as command
 from jobtape.client import Invalid, NotFound
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.job_types.job_type import WEBHOOK_QUEUE
+from jobtape.schemas.job_types.secrets import Cipher
 from jobtape.schemas.webhooks.delivery import WEBHOOK
 from jobtape.view.store import Store
 from tests.consumer.installation import Rig
@@ -22,7 +26,7 @@ from tests.consumer.jobs import add
 from tests.producer.running_api import Api, api, problem, serve, settings_for, without_broker
 from tests.waiting import eventually
 from tests.webhooks.receiver import Receiver, receiving
-from tests.webhooks.test_deliveries import KEY, checked, configure
+from tests.webhooks.test_deliveries import checked, configure
 
 pytestmark = pytest.mark.anyio
 SOME_ID = "0198c2a0-7b1e-7c3d-9f42-5a1d3b6c8e90"
@@ -42,7 +46,7 @@ async def running(
     rig: Rig, view: Store, broker_url: str, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Installation]:
     configure(monkeypatch, sqlite_url)
-    settings = settings_for(broker_url, rig.topology, sqlite_url, webhook_key=KEY)
+    settings = settings_for(broker_url, rig.topology, sqlite_url)
     async with AsyncExitStack() as stack:
         served = await stack.enter_async_context(api(settings, add))
         await stack.enter_async_context(rig.projector(view))
@@ -148,6 +152,7 @@ async def test_command_line_and_synchronous_client(running: Installation) -> Non
         run("enable", webhook_id)
         run("replay", webhook_id, "--since", "2020-01-01")
         rotated = run("rotate", webhook_id)
+        assert run("reencrypt") == "encrypted again: the secrets of 0 webhooks"
         delivery = run("test", webhook_id)
         with SyncClient(running.url) as client:
             assert client.wait(delivery).state is JobState.SUCCEEDED
@@ -166,10 +171,38 @@ async def test_command_line_and_synchronous_client(running: Installation) -> Non
     await asyncio.to_thread(use)
 
 
+async def test_secrets_are_encrypted_again_with_the_newest_key(
+    sqlite_url: str, view: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = (base64.urlsafe_b64encode(each * 32).decode() for each in (b"o", b"n"))
+    monkeypatch.setenv("JOBTAPE_SECRET_KEYS", old)
+
+    def problems() -> list[str]:
+        found = Findings()
+        examine_webhooks(found, view)
+        return [each.what for each in found.items if each.level != "fine"]
+
+    async with api(without_broker(sqlite_url), add, ready=False) as served:
+        made = (await served.client.post("/webhooks", json={"url": "https://example.org/"})).json()
+        rotated = (await served.client.post(f"/webhooks/{made['id']}/rotate", json={})).json()["secret"]
+        assert problems() == []
+        monkeypatch.setenv("JOBTAPE_SECRET_KEYS", f"{new},{old}")
+        assert problems() == ["the secrets of 1 webhooks are encrypted with an older key of JOBTAPE_SECRET_KEYS"]
+        for count in (1, 0):
+            assert (await served.client.post("/webhooks/reencrypt")).json() == {"webhooks": count}
+        monkeypatch.setenv("JOBTAPE_SECRET_KEYS", new)
+        assert problems() == []
+        (row,) = view.webhooks.all()
+        assert [Cipher(new).decrypt(each.decode()) for each in row.secrets] == [rotated, made["secret"]]
+        monkeypatch.setenv("JOBTAPE_SECRET_KEYS", old)
+        problem(await served.client.post("/webhooks/reencrypt"), 501, "secrets-not-configured")
+        assert "add it to JOBTAPE_SECRET_KEYS" in problems()[0]
+
+
 async def test_without_a_key_no_webhook_is_created(sqlite_url: str, view: Store) -> None:
     async with api(without_broker(sqlite_url), add, ready=False) as served:
         answer = await served.client.post("/webhooks", json={"url": "https://example.org/"})
-        assert "JOBTAPE_WEBHOOK_KEY" in problem(answer, 501, "webhooks-not-configured")["detail"]
+        assert "JOBTAPE_SECRET_KEYS" in problem(answer, 501, "webhooks-not-configured")["detail"]
         assert (await served.client.get("/webhooks")).json() == {"items": []}
-    with pytest.raises(JobtapeError, match=r"JOBTAPE_WEBHOOK_KEY: .*32 random bytes"):
-        without_broker(sqlite_url, webhook_key="short")
+    with pytest.raises(JobtapeError, match=r"JOBTAPE_SECRET_KEYS: .*32 random bytes"):
+        without_broker(sqlite_url, secret_keys="short")

@@ -18,11 +18,12 @@ from jobtape.schemas.events import JobEvent, Retrying
 from jobtape.schemas.filters.selection import EventFilter
 from jobtape.schemas.job import JobState
 from jobtape.schemas.job_types.job_type import WEBHOOK_QUEUE
+from jobtape.schemas.job_types.secrets import Cipher
 from jobtape.schemas.webhooks.delivery import WEBHOOK, delivery_id
 from jobtape.view import tables
 from jobtape.view.sql.clock import NOW
 from jobtape.view.store import JobQuery, Store, Webhook
-from jobtape.webhooks.secrets import SecretCipher, new_secret
+from jobtape.webhooks.secrets import new_secret
 from tests.consumer import jobs
 from tests.consumer.installation import Rig
 from tests.waiting import eventually
@@ -31,13 +32,13 @@ from tests.webhooks.receiver import Received, Receiver, receiving
 pytestmark = pytest.mark.anyio
 
 KEY = base64.urlsafe_b64encode(bytes(range(32))).decode()
-CIPHER = SecretCipher(KEY)
+CIPHER = Cipher(KEY)
 
 
 def configure(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
     """Set what the deliveries read from the environment."""
     monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("JOBTAPE_WEBHOOK_KEY", KEY)
+    monkeypatch.setenv("JOBTAPE_SECRET_KEYS", KEY)
     monkeypatch.setenv("JOBTAPE_WEBHOOK_ALLOW", "127.0.0.0/8")
 
 
@@ -55,7 +56,7 @@ def endpoint(store: Store, url: str, secret: str, *, body: Any = "thin", **wante
     """Create an endpoint and return its id."""
     webhook_id = str(uuid7())
     head = store.committed.reach().head
-    store.webhooks.create(webhook_id, url, "", EventFilter(**wanted), body, CIPHER.encrypt(secret), head)
+    store.webhooks.create(webhook_id, url, "", EventFilter(**wanted), body, CIPHER.encrypt(secret).encode(), head)
     return webhook_id
 
 
@@ -99,7 +100,7 @@ async def test_events_are_delivered_signed_and_filtered(
         gone = endpoint(store, receiver.url("/410"), secret, events=["failed"])
         moved = endpoint(store, receiver.url("/redirect"), secret, events=["failed"])
         hanging = endpoint(store, receiver.url("/hang"), secret, events=["cancelled"])
-        store.webhooks.rotate(full, CIPHER.encrypt(secret))
+        store.webhooks.rotate(full, CIPHER.encrypt(secret).encode())
         await eventually(lambda: len(store.webhooks.enabled()) == 5)
 
         done = await rig.submit("add", {"x": 1, "y": 2}, labels={"of": "mine"})

@@ -3,7 +3,7 @@
 They are no part of the fold: a rebuild neither changes them nor delivers anything.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -162,6 +162,15 @@ class Webhooks(StorePart):
     def rotate(self, webhook_id: str, secret: bytes) -> bool:
         """Give an endpoint a new secret. The old one also signs for ``OLD_SECRET`` seconds."""
         return self._change(webhook_id, {"secret": secret, "old_secret": _c.secret, "old_until": NOW + OLD_SECRET})
+
+    def replace_secrets(self, webhook_id: str, known: Sequence[bytes], changed: Sequence[bytes]) -> bool:
+        """Write secrets that were encrypted again, if ``known`` are those of the endpoint. Returns whether."""
+        old, new_old = (known[1], changed[1]) if len(known) > 1 else (None, None)
+        statement = update(_table).where(_c.id == webhook_id, _c.secret == known[0])
+        if old is not None:
+            statement = statement.where(_c.old_secret == old)
+        with self.database.writing() as connection:
+            return connection.execute(statement.values(secret=changed[0], old_secret=new_old)).rowcount == 1
 
     def replay(self, webhook_id: str, cursor: int, replay_to: int) -> bool:
         """Go back to ``cursor``, and make deliveries again that have failed, up to ``replay_to``.

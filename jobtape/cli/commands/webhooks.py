@@ -75,6 +75,12 @@ def rotate(webhook_id: WebhookId, as_json: Json = False, url: Url = DEFAULT_URL)
     show.print_json(made) if as_json else print(made["secret"])
 
 
+def reencrypt(as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """Encrypt all secrets with the newest key of JOBTAPE_SECRET_KEYS. The secrets stay the same."""
+    found = ask(url, "POST", "/webhooks/reencrypt")
+    show.print_json(found) if as_json else print(f"encrypted again: the secrets of {found['webhooks']} webhooks")
+
+
 def test(webhook_id: WebhookId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """Send a test event, and print the id of its delivery. `jobtape watch` shows how it ends."""
     delivery = ask(url, "POST", f"{_path(webhook_id)}/test")

@@ -53,6 +53,10 @@ class SyncWebhooks:
         """See ``Webhooks.rotate``."""
         return self._portal.call(self._webhooks.rotate, webhook_id, secret=secret)
 
+    def reencrypt(self) -> int:
+        """See ``Webhooks.reencrypt``."""
+        return self._portal.call(self._webhooks.reencrypt)
+
     def test(self, webhook_id: str) -> Job:
         """See ``Webhooks.test``."""
         return self._portal.call(self._webhooks.test, webhook_id)

@@ -125,8 +125,14 @@ class SecretOut(BaseModel):
     secret: str
 
 
+class ReencryptedOut(BaseModel):
+    """What was encrypted again."""
+
+    webhooks: int = Field(description="How many webhooks had secrets that an older key had encrypted.")
+
+
 async def _webhooks(request: Request, producer: RunningProducer) -> WebhookService:
-    return WebhookService(producer, request.app.state.webhook_key, request.app.state.webhook_allow)
+    return WebhookService(producer, request.app.state.webhook_allow)
 
 
 Webhooks = Annotated[WebhookService, Depends(_webhooks)]
@@ -226,6 +232,20 @@ async def change_webhook(webhook_id: WebhookId, request: Request, webhooks: Webh
 async def delete_webhook(webhook_id: WebhookId, webhooks: Webhooks) -> Response:
     """It gets no more events, and its open deliveries fail at their next attempt."""
     return PydanticJSONResponse(_out(await webhooks.delete(webhook_id), 0))
+
+
+@router.post(
+    "/webhooks/reencrypt",
+    response_model=ReencryptedOut,
+    summary="Encrypt all secrets with the newest key",
+    responses=openapi.problems(401, 422, 501, 503),
+    dependencies=[Depends(no_query)],
+)
+async def reencrypt_secrets(webhooks: Webhooks) -> Response:
+    """After a new first key in JOBTAPE_SECRET_KEYS, when all parts have it. The secrets themselves stay the same, so
+    receivers change nothing.
+    """
+    return PydanticJSONResponse({"webhooks": await webhooks.reencrypt()})
 
 
 @router.post(
