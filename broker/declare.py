@@ -3,19 +3,20 @@
 import asyncio
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-import aio_pika
 import aiormq.exceptions
 
 from jobtape.broker.channels import Channel, channel
-from jobtape.broker.link import Connection
+from jobtape.broker.link import Connection, connected
 from jobtape.broker.tasks import ignore_error, translate_cancellation
 from jobtape.schemas.errors import JobtapeError, SubscriptionRefused
 from jobtape.schemas.job_types.job_type import RESERVED_QUEUES
 from jobtape.schemas.topology import Binding, Exchange, Queue, Topology, work_key
 
 T = TypeVar("T")
+REMOVE_TIMEOUT: Final = 60.0
+"""Seconds that removing a namespace may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +149,26 @@ def is_missing(error: aiormq.exceptions.ChannelNotFoundEntity) -> bool:
     return "inaccessible" not in str(error)
 
 
-async def remove_namespace(url: str, topology: Topology) -> None:
-    """Delete every queue and exchange of ``topology``, and the queues of the built-in jobs."""
-    topology = topology.with_queues((*topology.queues, *RESERVED_QUEUES))
-    connection = await aio_pika.connect(url)
-    async with connection, channel(connection) as opened:
-        for queue in (*topology.declared_queues(), topology.log):
-            await opened.queue_delete(queue.name)
-        for exchange in topology.exchanges():
-            await opened.exchange_delete(exchange.name)
+async def remove_namespace(url: str, topology: Topology, also: Iterable[str] = ()) -> None:
+    """Delete every queue and exchange of ``topology``, the queues of the built-in jobs, and the queues ``also``.
+
+    Raises JobtapeError when the user may not delete them, and BrokerUnavailable.
+    """
+    queues = {queue.name for queue in all_queues(topology)} | set(also)
+    try:
+        async with connected(url, REMOVE_TIMEOUT) as connection, channel(connection) as opened:
+            for name in sorted(queues):
+                await opened.queue_delete(name)
+            for exchange in topology.exchanges():
+                await opened.exchange_delete(exchange.name)
+    except aiormq.exceptions.ChannelAccessRefused as error:
+        raise JobtapeError(f"{error}: use a user in RABBITMQ_URL that may configure the namespace") from None
+
+
+def all_queues(topology: Topology) -> tuple[Queue, ...]:
+    """Return the queues of ``topology``, with those of the built-in jobs and the tape."""
+    whole = topology.with_queues((*topology.queues, *RESERVED_QUEUES))
+    return (*whole.declared_queues(), whole.log)
 
 
 async def _ensure_exchange(connection: Connection, exchange: Exchange) -> None:

@@ -173,6 +173,16 @@ class Store:
         with self._database.translating_errors(migrating=True):
             migrate.to_newest(self._database.url)
 
+    def destroy(self) -> None:
+        """Remove the tables, or the file of SQLite. A later call finds no tables.
+
+        Raises ViewUnavailable when they are not the tables of this program's version.
+        """
+        with self._database.writing() as connection:
+            migrate.drop_tables(connection)
+        self.close()
+        migrate.delete_file(self._database.url)
+
     # Reads
 
     def job(self, job_id: str) -> Job | None:

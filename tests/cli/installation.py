@@ -20,7 +20,20 @@ from tests.cli.programs import COMMAND, LIMIT, Program, until
 from tools.processes.ports import free_port
 
 PROCESS_COMMANDS: Final = frozenset(
-    {"up", "api", "worker", "projector", "outbox", "init", "doctor", "subscriptions", "export", "import", "--version"}
+    {
+        "up",
+        "api",
+        "worker",
+        "projector",
+        "outbox",
+        "init",
+        "destroy",
+        "doctor",
+        "subscriptions",
+        "export",
+        "import",
+        "--version",
+    }
 )
 """Commands that run parts, configure logging or open broker and database. The others only use the API."""
 JOBS = '''

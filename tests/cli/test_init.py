@@ -1,4 +1,6 @@
-"""Tests ``jobtape init``."""
+"""Tests ``jobtape init`` and ``destroy``."""
+
+import json
 
 from jobtape.view.store import Gap, Store
 from tests.cli.installation import Installation
@@ -44,3 +46,26 @@ def test_init_without_broker_is_one_line_without_password(installation: Installa
     assert done.stderr.count("\n") == 1
     assert "set RABBITMQ_URL to its address" in done.stderr
     assert "secret" not in done.stdout + done.stderr
+
+
+def test_destroy_removes_what_init_has_created(broker_installation: Installation) -> None:
+    here = broker_installation
+    here.run("init")
+    namespace = here.env["JOBTAPE_NAMESPACE"]
+    asked = here.run("destroy", "--view")
+    assert (asked.returncode, "give --yes" in asked.stderr) == (2, True)
+    worker = here.start("worker")
+    worker.line_with("taking jobs")
+    refused = here.run("destroy", "--yes")
+    assert refused.returncode == 1
+    assert f"{namespace}.run.default" in refused.stderr and "--force" in refused.stderr
+    worker.close()
+    done = here.run("destroy", "--view", "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    removed = json.loads(done.stdout)
+    names = {each["name"] for each in removed["queues"]}
+    assert {f"{namespace}.log", f"{namespace}.cancels", f"{namespace}.run.default", f"{namespace}.run.gates"} <= names
+    assert list(here.folder.glob("view.db*")) == []
+    again = here.run("init")
+    assert f"tape {namespace}.log: created" in again.stdout
+    assert "checkpoint: created" in again.stdout

@@ -1,5 +1,6 @@
 """Brings the tables to the newest version. Several processes may start it at once."""
 
+import re
 import sqlite3
 import time
 from contextlib import closing
@@ -34,6 +35,23 @@ def to_newest(url: URL) -> None:
                 _upgrade(connection)
     finally:
         migrators.dispose()
+
+
+def drop_tables(connection: Connection) -> None:
+    """Remove all tables of Jobtape in PostgreSQL, and no others."""
+    if connection.dialect.name == "sqlite":
+        return
+    ours = {*tables.metadata.tables, "alembic_version"}
+    rebuilt = re.compile(rf"({'|'.join(each.name for each in tables.SERVING.each())})_g\d+")
+    found = [each for each in inspect(connection).get_table_names() if each in ours or rebuilt.fullmatch(each)]
+    connection.execute(text(f"DROP TABLE {', '.join(found)}"))
+
+
+def delete_file(url: URL) -> None:
+    """Delete the file of an SQLite database that nobody uses, with its log."""
+    if url.drivername == "sqlite":
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{sqlite.path_of(url)}{suffix}").unlink(missing_ok=True)
 
 
 def _is_newest(connection: Connection) -> bool:

@@ -1,4 +1,5 @@
-"""``jobtape up``, ``api``, ``worker``, ``projector``, ``outbox`` and ``init``: run Jobtape, or one part of it.
+"""``jobtape up``, ``api``, ``worker``, ``projector`` and ``outbox`` run Jobtape, or one part of it. ``init`` and
+``destroy`` create and remove what they need.
 
 Each parameter has the name of the setting that it replaces; ``parts.start.settings_with`` reads all of them.
 """
@@ -123,3 +124,17 @@ def init(
     from jobtape.cli.parts.init import run_init  # noqa: PLC0415
 
     run_init(accept_gap=accept_gap, as_json=as_json, jobs=jobs, app_dir=app_dir)
+
+
+def destroy(
+    jobs: Jobs = None,
+    app_dir: AppDir = None,
+    view: Annotated[bool, typer.Option("--view", help="Also remove the view: its tables, or its SQLite file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Do it although workers or projectors are connected.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Remove the namespace with its tape, queues and exchanges from the broker. Nothing brings them back."""
+    from jobtape.cli.parts.destroy import run_destroy  # noqa: PLC0415
+
+    return run_destroy(view=view, force=force, yes=yes, as_json=as_json, jobs=jobs, app_dir=app_dir)
