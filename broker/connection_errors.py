@@ -19,6 +19,9 @@ from jobtape.schemas.urls import without_password
 
 _NO_VHOST: Final = re.compile(r"vhost .*not found", re.DOTALL)
 _NO_PERMISSION: Final = re.compile(r"access to vhost .* refused for user [^:]*$", re.DOTALL)
+_ASKS_CERTIFICATE: Final = re.compile(
+    r"alert (certificate|handshake failure|bad certificate|unknown ca)", re.IGNORECASE
+)
 _NOT_AMQP: Final = (aiormq.exceptions.InvalidFrameError, aiormq.exceptions.IncompatibleProtocolError)
 
 
@@ -51,6 +54,12 @@ def describe_connection_error(url: str, error: BaseException) -> str:
         return (
             f"the certificate of the broker at {where} cannot be verified ({reason_of(error)}): name the file of its "
             "certificate authority in RABBITMQ_URL, as ?cafile=/path/to/ca.pem"
+        )
+    if _ASKS_CERTIFICATE.search(str(cause)) or _ASKS_CERTIFICATE.search(str(error)):
+        return (
+            f"the broker at {where} asks for a certificate, or does not accept the one that it got "
+            f"({reason_of(error)}): name its files in RABBITMQ_URL, as "
+            "?cafile=/path/to/ca.pem&certfile=/path/to/client.pem&keyfile=/path/to/client.key"
         )
     if isinstance(cause, ssl.SSLError):
         return (

@@ -5,11 +5,12 @@ The API shows a new queue, a new policy and new numbers some seconds later.
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import httpx
 
@@ -66,7 +67,7 @@ class SeenQueue:
 class _FirstThatAnswers(httpx.AsyncBaseTransport):
     """Sends each request to the first host of ``bases`` that accepts a connection, and moves the others behind it."""
 
-    def __init__(self, bases: list[httpx.URL], verify: bool) -> None:
+    def __init__(self, bases: list[httpx.URL], verify: ssl.SSLContext | bool) -> None:
         self._bases = bases
         self._inner = httpx.AsyncHTTPTransport(verify=verify, trust_env=False)
 
@@ -103,6 +104,7 @@ class ManagementApi:
             self._bases = [each.rstrip("/") for each in each_url(url)]
         self._hosts = [httpx.URL(each) for each in self._bases]
         self._user = (unquote(parts.username or "guest"), unquote(parts.password or "guest"))
+        self._files = dict(parse_qsl(parts.query)) if parts.scheme == "amqps" else {}
         self._vhost = quote(unquote(parts.path[1:]) or "/", safe="")
 
     async def queues(self, names: Iterable[str]) -> list[SeenQueue]:
@@ -157,14 +159,26 @@ class ManagementApi:
         path = f"/api/exchanges/{self._vhost}/{quote(exchange, safe='')}/bindings/source"
         return {each["destination"] for each in await _get(client, path) if each["destination_type"] == "queue"}
 
+    def _tls(self) -> ssl.SSLContext | None:
+        """Return what checks certificates by the authority in the AMQP URL, and shows the certificate in it; None
+        without one. Raises OSError.
+        """
+        if "cafile" not in self._files:
+            return None
+        context = ssl.create_default_context(cafile=self._files["cafile"])
+        if "certfile" in self._files:
+            context.load_cert_chain(self._files["certfile"], self._files.get("keyfile"))
+        return context
+
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[httpx.AsyncClient]:
         shown = f"the management API at {' or '.join(map(without_password, self._bases))}"
         # Plain HTTP needs no certificates, and reading them would hold up the event loop.
-        transport = _FirstThatAnswers(self._hosts, verify=self._bases[0].startswith("https:"))
         # A host that is cut off must leave time for the others.
         limits = httpx.Timeout(LIMIT, connect=LIMIT / (len(self._bases) + 1) if len(self._bases) > 1 else LIMIT)
         try:
+            verify = self._bases[0].startswith("https:") and (self._tls() or True)
+            transport = _FirstThatAnswers(self._hosts, verify)
             async with (
                 asyncio.timeout(LIMIT),
                 httpx.AsyncClient(
