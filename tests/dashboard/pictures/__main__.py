@@ -27,6 +27,7 @@ from tests.dashboard.browser import Tab, browser
 from tests.dashboard.pictures.pages import settle
 from tests.namespaces import environment_for, some_topology
 from tools.clone import ROOT
+from tools.processes.ports import free_port
 
 FOLDER: Final = ROOT / "docs" / "pictures"
 SHOP: Final = Path(__file__).with_name("shop.py")
@@ -142,6 +143,38 @@ def _draw(site: Installation, chromium: Browser) -> None:
     _save(page, "rebuild")
 
 
+def _draw_keys(site: Installation, chromium: Browser) -> None:
+    """Draw the page of API keys, by an API that has them."""
+    port = free_port()
+    url, first = f"http://127.0.0.1:{port}", "the-key-of-pictures"
+    process = site.start("api", JOBTAPE_PORT=str(port), JOBTAPE_API_KEY=first)
+    process.line_with("running on")
+    keys: list[dict[str, Any]] = [
+        {
+            "name": "shop",
+            "scopes": ["submit", "read"],
+            "types": ["mail.send", "payment.charge"],
+            "expires_in": 90 * 86_400,
+        },
+        {"name": "nightly reports", "scopes": ["submit"], "types": ["report.build"], "rate": 5},
+        {"name": "Grafana", "scopes": ["read"]},
+        {"name": "on call", "scopes": ["manage", "read"], "expires_in": 7 * 86_400},
+        {"name": "old laptop", "scopes": ["manage", "read", "submit"]},
+    ]
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {first}"}, trust_env=False) as client:
+        made = [client.post("/keys", json=key).raise_for_status().json() for key in keys]
+        client.get("/jobs", headers={"Authorization": f"Bearer {made[2]['key']}"}).raise_for_status()
+        client.post(f"/keys/{made[0]['id']}/rotate", json={}).raise_for_status()
+        client.delete(f"/keys/{made[-1]['id']}").raise_for_status()
+        until(lambda: client.get("/keys").json()["items"][2]["used_at"], "the use is noted")
+    page = Tab(chromium, url, SIZE).go("keys")
+    page.get_by_label("Key").fill(first)
+    page.get_by_role("button", name="Use this key").click()
+    page.get_by_text("Grafana").wait_for()
+    _save(page, "keys")
+    process.close()
+
+
 def main() -> int:
     """Return the exit code for the shell."""
     FOLDER.mkdir(exist_ok=True)
@@ -155,6 +188,7 @@ def main() -> int:
             _write_past(broker.url, topology)
             with browser() as chromium:
                 _draw(site, chromium)
+                _draw_keys(site, chromium)
         finally:
             site.close()
             anyio.run(remove_namespace, broker.url, topology)
