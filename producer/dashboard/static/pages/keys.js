@@ -73,7 +73,7 @@ export function Page() {
 function KeyRow({ one, onRotate, onDone }) {
   const { id, name, scopes, types, rate, state, used_at } = one;
   return html`<tr>
-    <td class="name"><${Foreign} text=${name} /> <span class="quiet">${id}</span></td>
+    <td class="name"><${Foreign} text=${name} /> <span class="quiet id">${id}</span></td>
     <td data-column="scopes">${scopes.join(", ")}</td>
     <td data-column="job types">${types.length ? html`<${Foreign} text=${types.join(", ")} />` : "all"}</td>
     <td class="num" data-column="requests/s">${rate === null ? "no limit" : Number(rate).toLocaleString("en")}</td>
@@ -90,6 +90,9 @@ function KeyRow({ one, onRotate, onDone }) {
 /** @param {Key} key */
 function sinceOf({ state, expires_at, revoked_at, old_until }) {
   if (state === "revoked") return html`at <${Time} at=${revoked_at} />`;
-  const old = old_until !== null && Date.parse(old_until) > Date.now();
-  return html`${expires_at !== null && html`${state === "expired" ? "at" : "expires"} <${Time} at=${expires_at} />`}${old && html` the old key until <${Time} at=${old_until} />`}`;
+  const parts = [];
+  if (expires_at !== null) parts.push(html`${state === "expired" ? "at" : "expires"} <${Time} at=${expires_at} />`);
+  if (old_until !== null && Date.parse(old_until) > Date.now())
+    parts.push(html`the old key works until <${Time} at=${old_until} />`);
+  return parts.map((part, n) => (n ? html`, ${part}` : part));
 }

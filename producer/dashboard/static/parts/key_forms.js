@@ -13,6 +13,8 @@ const SCOPES = [
   ["submit", "jobs, flows and signals"],
   ["manage", "everything else, also these keys"],
 ];
+/** What is said of a field without a value. @type {Record<string, string>} */
+const MISSING = { "/name": "Write a name.", "/scopes": "Choose at least one." };
 const DAY = 86_400; // seconds
 const LIVES = [
   ["", "never"],
@@ -53,8 +55,16 @@ export function NewKeyForm({ onDone }) {
   const [scopes, setScopes] = useState(/** @type {string[]} */ ([]));
   const { problem, busy, send } = useSending(onDone);
   const faults = Object.fromEntries(
-    (problem?.errors ?? []).map((one) => [one.pointer.replace(/\/\d+$/, ""), one.detail]),
+    (problem?.errors ?? []).map((one) => {
+      const pointer = one.pointer.replace(/\/\d+$/, "");
+      return [pointer, MISSING[pointer] !== undefined && !given(pointer) ? MISSING[pointer] : one.detail];
+    }),
   );
+
+  /** @param {string} pointer */
+  function given(pointer) {
+    return pointer === "/scopes" ? scopes.length > 0 : Boolean(texts.name?.trim());
+  }
 
   /** @param {string} name */
   const onText = (name) => (/** @type {any} */ event) =>
@@ -70,7 +80,7 @@ export function NewKeyForm({ onDone }) {
   return html`<form onSubmit=${onSubmit} novalidate>
     <${Row} title="Name" required pointer="/name" faults=${faults} hint="Who uses it." control=${(/** @type {object} */ more) => input("name", more)} />
     <fieldset aria-describedby=${faults["/scopes"] === undefined ? undefined : "scopes-fault"}><legend>Scopes</legend>
-      ${faults["/scopes"] !== undefined && html`<p class="fault" role="alert" id="scopes-fault">Choose at least one.</p>`}
+      ${faults["/scopes"] !== undefined && html`<p class="fault" role="alert" id="scopes-fault">${faults["/scopes"]}</p>`}
       ${SCOPES.map(
         ([name, what]) =>
           html`<label class="choice wide"><input type="checkbox" checked=${scopes.includes(name)} onChange=${() =>
@@ -81,7 +91,7 @@ export function NewKeyForm({ onDone }) {
     <${Row} title="Job types" pointer="/types" faults=${faults} hint="Separated by commas. Without one: all." control=${(/** @type {object} */ more) => input("types", more)} />
     <${Row} title="Requests in a second" pointer="/rate" faults=${faults} hint="For each API process. Without a number: no limit." control=${(/** @type {object} */ more) => input("rate", { inputmode: "decimal", ...more })} />
     <${Row} title="Expires" pointer="/expires_in" faults=${faults} control=${(/** @type {object} */ more) => select(LIVES, texts.expires ?? "", onText("expires"), more)} />
-    <${ProblemBox} problem=${problem} />
+    <${ProblemBox} problem=${problem?.errors.length ? null : problem} />
     <button type="submit" class="primary" disabled=${busy}>Create</button>
   </form>`;
 }
