@@ -67,7 +67,7 @@ def in_state(view: Store, state: JobState) -> int:
     ids=["the work queues, by an operator policy", "all queues, with a dead-letter exchange"],
 )
 async def test_expired_jobs_are_placed_again_and_executed(node: PrivateNode, view: Store, policy: Policy) -> None:
-    count = 120
+    count = 40
     async with rig_under(node, policy) as rig, rig.projector(view):
         ids = [await rig.submit("add", {"x": n, "y": 1}) for n in range(count)]
         await eventually(lambda: in_state(view, JobState.SCHEDULED) == count, what="all have expired")
@@ -155,7 +155,7 @@ async def test_large_batch_into_a_full_queue_is_refused_for_the_most_part(
     """What was under way when the queue refused work is deferred; nothing of the rest is published."""
     async with rig_under(node, Policy({"max-length": 1}, on="run")) as rig, rig.projector(view):
         async with api_of(rig, tmp_path) as served:
-            items = (await served.client.post("/jobs/batch", json=[ADD] * 5000)).json()["items"]
+            items = (await served.client.post("/jobs/batch", json=[ADD] * 2000)).json()["items"]
         accepted = [item["id"] for item in items if item["status"] == "accepted"]
         refused = [item for item in items if item["status"] == "refused"]
         assert len(accepted) + len(refused) == len(items)

@@ -15,16 +15,17 @@ from tests.checker import Checker
 from tests.consumer.installation import Rig, order_event
 from tests.faults import jobs
 from tests.faults.load import all_done
-from tests.faults.scale import scaled
+from tests.faults.scale import on_database, scaled
 from tests.ledger import Ledger
 
 pytestmark = pytest.mark.anyio
 
-RACES = scaled(600)
+RACES = scaled(250)
 AT_ONCE = 20
 """As many as the worker has slots: a job that waited for one would be cancelled before it runs."""
 
 
+@on_database("sqlite")
 async def test_each_cancelled_job_has_one_final_state(rig: Rig, store: Store) -> None:
     """Jobs that take up to 0.25 s are cancelled at random moments: while they wait, run or end, or afterwards."""
     ledger, chance = Ledger(), random.Random(4)

@@ -7,7 +7,7 @@ import pytest
 
 from jobtape.schemas.filters.selection import Selection
 from jobtape.view.store import Store
-from tests.faults.scale import scaled
+from tests.faults.scale import on_database, scaled
 from tests.faults.subscriber import Subscriber, without_repeats
 from tests.view.samples import record, submitted, succeeded
 from tests.waiting import eventually
@@ -23,6 +23,7 @@ def commit(store: Store, first: int) -> None:
     record(store, *orders, *(succeeded(order) for order in orders))
 
 
+@on_database("postgresql")
 async def test_killed_subscriber_continues_by_name(store: Store, database_url: str, tmp_path: Path) -> None:
     assert store.create_checkpoint()
     assert store.take_lease("me", 600) is not None

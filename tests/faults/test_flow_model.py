@@ -44,7 +44,7 @@ from tools.brokers.node import PrivateNode
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600 * max(1.0, SCALE))]
 
 TYPES: Final = (jobs.model_step, jobs.model_items)
-FLOWS: Final = scaled(4)
+FLOWS: Final = scaled(2)
 """Of each kind."""
 MOST_ITEMS: Final = 12
 PAGE: Final = 3
@@ -62,7 +62,7 @@ class Killed:
         for part in ("worker", "projector"):
             parts.start(part, part)
 
-    async def while_events_follow(self, *, broker: bool, every: int = 40) -> None:
+    async def while_events_follow(self, *, broker: bool, every: int = 20) -> None:
         """Kill a worker, a projector and, if ``broker``, the broker: one after ``every`` further events of the tape."""
         for what in self._chance.sample(["worker", "projector", *(["broker"] if broker else [])], 2 + broker):
             enough = len(self._rig.events) + every

@@ -24,6 +24,7 @@ from tests.checker import Checker
 from tests.consumer.installation import Rig, order_event
 from tests.faults import jobs
 from tests.faults.load import all_done, submit
+from tests.faults.scale import on_database
 from tests.ledger import Ledger
 from tests.waiting import eventually
 
@@ -62,6 +63,7 @@ async def check_folding(rig: Rig, checker: Checker, store: Store, ledger: Ledger
 
 
 @pytest.mark.parametrize("accept_first", [True, False])
+@on_database("postgresql")
 async def test_deleted_tape_is_a_gap(rig: Rig, store: Store, accept_first: bool) -> None:
     ledger, checker = Ledger(), Checker(rig.url, rig.topology)
     async with rig.projector(store) as projector, rig.worker(jobs.add, jobs.nap):
@@ -85,6 +87,7 @@ async def test_deleted_tape_is_a_gap(rig: Rig, store: Store, accept_first: bool)
 
 
 @pytest.mark.parametrize(("refill", "reason"), [(200, "is not the one that was folded"), (3, "it ends at offset")])
+@on_database("sqlite")
 async def test_tape_replaced_while_no_projector_runs_is_a_gap(rig: Rig, store: Store, refill: int, reason: str) -> None:
     """The new tape is longer than the checkpoint's offset, or shorter."""
     ledger, checker = Ledger(), Checker(rig.url, rig.topology)
@@ -150,6 +153,7 @@ async def _first(rig: Rig) -> int | None:
     return found[0].offset if found else None
 
 
+@on_database("postgresql")
 async def test_tape_truncated_while_no_projector_runs_is_a_gap(
     broker_url: str, topology: Topology, store: Store
 ) -> None:
@@ -178,6 +182,7 @@ async def test_tape_truncated_while_no_projector_runs_is_a_gap(
     assert report.jobs > 5
 
 
+@on_database("sqlite")
 async def test_lost_database_is_folded_from_the_rest_of_the_tape(
     broker_url: str, topology: Topology, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -214,6 +219,7 @@ async def test_retention_overtakes_an_interrupted_rebuild(broker_url: str, topol
             assert (await anext(tape))[0].cursor > cursor_of(1, 1), "a new rebuild starts with the rest of the tape"
 
 
+@on_database("postgresql")
 async def test_tape_truncated_before_a_slow_projector_is_a_gap(
     broker_url: str, topology: Topology, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +250,7 @@ async def test_tape_truncated_before_a_slow_projector_is_a_gap(
             await eventually(lambda: store.passed_barrier(marker) == 1, what="the projector continues after the gap")
 
 
+@on_database("sqlite")
 async def test_offset_steps_between_segments_are_no_gaps(broker_url: str, topology: Topology, store: Store) -> None:
     retention = TapeRetention(segment_bytes=10_000)
     async with Rig(broker_url, replace(topology, retention=retention)) as rig:

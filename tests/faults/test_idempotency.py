@@ -17,6 +17,7 @@ from tests.checker import Checker, Report
 from tests.consumer.installation import Rig
 from tests.faults import jobs
 from tests.faults.apis import Apis, Clients
+from tests.faults.scale import on_database
 from tests.ledger import Ledger
 from tests.waiting import eventually
 
@@ -58,6 +59,7 @@ async def submit_first(rig: Rig, url: str) -> str:
     return job_id
 
 
+@on_database("postgresql")
 async def test_hundred_clients_of_two_apis_make_one_job(
     rig: Rig, store: Store, database_url: str, tmp_path: Path
 ) -> None:
@@ -71,6 +73,7 @@ async def test_hundred_clients_of_two_apis_make_one_job(
 
 
 @pytest.mark.parametrize("moment", ["row, publish", "publish, mark"])
+@on_database("sqlite")
 async def test_killed_api_leaves_one_job(
     rig: Rig, store: Store, database_url: str, tmp_path: Path, moment: str
 ) -> None:
@@ -120,6 +123,7 @@ async def test_late_publish_of_a_killed_api_makes_no_second_job(
     assert 2 <= report.executions <= submissions(rig)
 
 
+@on_database("postgresql")
 async def test_batch_of_a_killed_api_is_completed_by_another(
     rig: Rig, store: Store, database_url: str, tmp_path: Path
 ) -> None:

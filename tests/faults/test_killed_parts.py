@@ -15,17 +15,18 @@ from tests.checker import Checker
 from tests.consumer.installation import Rig, order_event
 from tests.faults.load import GATES, all_done, done, gates_are_open, submit
 from tests.faults.parts import Parts
-from tests.faults.scale import SCALE, scaled
+from tests.faults.scale import SCALE, on_database, scaled
 from tests.ledger import Ledger
 from tests.schedules import end, put, put_rule, tick_jobs
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180 * max(1.0, SCALE))]
 
-JOBS = scaled(1000)
-DEATHS = scaled(3)
+JOBS = scaled(400)
+DEATHS = scaled(2)
 
 
+@on_database("postgresql")
 async def test_no_job_is_lost_when_workers_and_projectors_are_killed(
     rig: Rig, store: Store, database_url: str, tmp_path: Path
 ) -> None:
@@ -96,6 +97,7 @@ def _reached(rig: Rig, share: int) -> bool:
     return len(done(rig)) >= share
 
 
+@on_database("sqlite")
 async def test_late_outcomes_of_a_frozen_worker_change_nothing(
     rig: Rig, store: Store, sqlite_url: str, tmp_path: Path
 ) -> None:

@@ -17,13 +17,13 @@ from tests.checker import Checker
 from tests.conftest import MakeTopology
 from tests.consumer.installation import Rig, order_event
 from tests.faults.repair_jobs import aside, here
-from tests.faults.scale import scaled
+from tests.faults.scale import on_database, scaled
 from tests.ledger import Ledger
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
-JOBS = scaled(150)
+JOBS = scaled(50)
 """Jobs of each type, of which half are submitted before the queue is missing and half meanwhile."""
 
 
@@ -67,6 +67,7 @@ async def without(rig: Rig, queue: str) -> AsyncIterator[None]:
     await declare.declare(connection, rig.topology)
 
 
+@on_database("sqlite")
 async def test_jobs_of_a_deleted_queue_run_when_it_is_back(rig: Rig, store: Store) -> None:
     ledger = Ledger()
     half = JOBS // 2

@@ -16,8 +16,8 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
-GOOD = scaled(150)
-POISON = scaled(3)
+GOOD = scaled(60)
+POISON = scaled(2)
 
 
 async def test_jobs_that_kill_their_worker_fail_and_others_succeed(rig: Rig, sqlite_url: str, tmp_path: Path) -> None:

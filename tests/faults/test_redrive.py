@@ -14,7 +14,7 @@ from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker
 from tests.consumer.installation import Rig
 from tests.faults.repair_jobs import second_time
-from tests.faults.scale import scaled
+from tests.faults.scale import on_database, scaled
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -26,6 +26,7 @@ def count(store: Store, state: JobState, run: int) -> int:
     return sum(job.run == run for job in store.list_jobs(JobQuery(states=[state], limit=10_000)))
 
 
+@on_database("postgresql")
 async def test_two_redrives_at_once_give_each_job_one_new_run(rig: Rig, store: Store) -> None:
     query = JobQuery.of(RedriveRequest(), 10_000)
     part = TaskSlice(lambda fraction, words: None, time.monotonic() + 60, "jobs")

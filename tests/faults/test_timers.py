@@ -15,14 +15,14 @@ from tests.consumer.installation import Rig, order_event
 from tests.faults import jobs
 from tests.faults.load import all_done, done
 from tests.faults.parts import Parts
-from tests.faults.scale import scaled
+from tests.faults.scale import on_database, scaled
 from tests.ledger import Ledger
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
-JOBS = scaled(600)
-DEATHS = 5
+JOBS = scaled(240)
+DEATHS = scaled(3)
 
 
 def due(rig: Rig, seconds: float) -> Submitted:
@@ -40,6 +40,7 @@ def _active(store: Store) -> str | None:
     return None if checkpoint is None else checkpoint.owner
 
 
+@on_database("sqlite")
 async def test_due_jobs_are_placed_once_when_the_active_projector_is_killed(
     rig: Rig, store: Store, database_url: str, tmp_path: Path
 ) -> None:
@@ -71,6 +72,7 @@ async def test_due_jobs_are_placed_once_when_the_active_projector_is_killed(
     print(report)
 
 
+@on_database("postgresql")
 async def test_immediate_jobs_run_while_timers_wait_for_a_frozen_projector(
     rig: Rig, store: Store, database_url: str, tmp_path: Path
 ) -> None:
