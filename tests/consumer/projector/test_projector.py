@@ -107,9 +107,11 @@ async def test_second_projector_stands_by_and_takes_over(
 
 
 async def test_projector_frozen_beyond_its_lease_writes_nothing(
-    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is frozen between reading the tape and writing the view."""
+    # As in another process. A store has one connection to fold on, which the frozen one keeps.
+    others = Store(database_url)
     ledger = Ledger()
     frozen, thaw = threading.Event(), threading.Event()
     results: list[bool] = []
@@ -128,7 +130,7 @@ async def test_projector_frozen_beyond_its_lease_writes_nothing(
     monkeypatch.setattr(FoldSession, "commit", commit)
     # Their barriers would move the checkpoint of the other projector at any time.
     monkeypatch.setattr(ProjectorServices, "start", lambda self: None)
-    async with rig.projector(store, owner="frozen", lease=0.6), rig.projector(store, owner="other", lease=0.6):
+    async with rig.projector(store, owner="frozen", lease=0.6), rig.projector(others, owner="other", lease=0.6):
         assert owner_is(store, "frozen"), "the first one started is the active one"
         armed.set()
         await submit_all(rig, ledger, 50)
@@ -144,6 +146,7 @@ async def test_projector_frozen_beyond_its_lease_writes_nothing(
         assert before is not None
         assert after is not None
         assert (before.offset, before.owner) == (after.offset, after.owner)
+    others.close()
     assert len(store.history()) == 50
 
 
