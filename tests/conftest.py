@@ -60,7 +60,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateNode]:
     started = PrivateNode(folder)
     started.start()
     yield started
-    started.stop()
+    started.kill()  # its data are not needed again
 
 
 @pytest.fixture

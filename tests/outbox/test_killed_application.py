@@ -26,8 +26,8 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180 * max(1.0, SCALE))]
 
-TRANSACTIONS = 2 * scaled(150)
-KILLS = scaled(3)
+TRANSACTIONS = 2 * scaled(80)
+KILLS = scaled(2)
 KINDS: tuple[Kind, ...] = ("session", "async session") if SCALE > 1 else ("async session",)
 
 

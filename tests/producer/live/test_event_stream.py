@@ -264,7 +264,7 @@ async def test_stream_of_invalid_job_id_is_refused(live_sqlite: LiveApi) -> None
 
 async def test_streams_are_limited_and_ended_ones_free_their_slot(view: Store, sqlite_url: str) -> None:
     begin(view)
-    async with live_api(view, sqlite_url, max_listeners=2) as live:
+    async with live_api(view, sqlite_url, max_listeners=2, keepalive_interval=0.2) as live:
         async with open_stream(f"{live.url}/events") as first, open_stream(f"{live.url}/events") as second:
             for stream in (first, second):
                 await stream.next(control=True)

@@ -1,4 +1,4 @@
-"""A thousand signals against the ends of their times, with a real projector and a real worker."""
+"""Hundreds of signals against the ends of their times, with a real projector and a real worker."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -15,12 +15,13 @@ from jobtape.view.store import Store
 from tests.checker import Checker
 from tests.consumer.installation import Rig
 from tests.consumer.rebuild_helpers import rebuilt
+from tests.faults.scale import scaled
 from tests.flows import flow_ended, jobs_of, put_flow
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
-FLOWS: Final = 10
+FLOWS: Final = scaled(3)
 SIGNALS: Final = 100
 """Of each flow, the most that there may be."""
 FIRST_END: Final = 1.0
@@ -46,7 +47,7 @@ def name_of(n: int) -> str:
     return f"s{n:02}"
 
 
-async def test_of_a_thousand_signals_and_their_times_one_wins_each(rig: Rig, view: Store) -> None:
+async def test_of_each_signal_and_the_end_of_its_time_one_wins(rig: Rig, view: Store) -> None:
     """Some signals come before the flows begin. Most come when the time of the same signal of another flow is over, the
     clock, so that signal and end of the time are published at about the same time. All come once more afterwards.
     """
