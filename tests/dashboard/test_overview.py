@@ -70,4 +70,4 @@ def test_failures_are_grouped_and_redriven(site: Installation, tab: Tab) -> None
     page.get_by_role("button", name="Run again …").click()
     page.get_by_role("button", name=f"Run again: {len(same)} jobs").click()
     expect(page.get_by_role("heading", name="succeeded Run again (redrive)")).to_be_visible()
-    expect(page.get_by_text(f"0 succeeded, {len(same)} failed again.")).to_be_visible()
+    expect(page.get_by_text(f"0 succeeded, {len(same)} failed again (see them).")).to_be_visible()

@@ -14,6 +14,7 @@ import { BulkButton } from "../parts/bulk.js";
 import { FailureName } from "../parts/failure_name.js";
 import { Live } from "../parts/live.js";
 import { isLater, Outcome } from "../parts/outcome.js";
+import { pauseOf, usePauses } from "../parts/pauses.js";
 import { lostItsWorker, useWorkers } from "../parts/workers.js";
 import { useEffect, useRef, useState } from "../vendor/hooks.js";
 import { JobPage } from "./job.js";
@@ -216,17 +217,18 @@ function Nothing({ filtered, past, scanned, older }) {
 /** @param {{jobs: Job[]}} props */
 function Table({ jobs }) {
   const workers = useWorkers();
+  const pauses = usePauses(jobs.some((job) => job.state === "queued"));
   // Each answer shows also how long jobs have waited by now.
   const ticking = jobs.some((job) => job.state === "running" || job.state === "queued");
   useEvery(workers.reload, ticking ? WORKERS_PAUSE : null);
   return html`<table class="rows jobs">
     <thead><tr><th>State</th><th>Type</th><th>Outcome</th><th>Labels</th><th>Queue</th><th class="num">Attempt</th><th class="num">Submitted</th><th class="num">Waited</th><th class="num">Ran</th></tr></thead>
-    <tbody>${jobs.map((job) => html`<${Row} key=${job.id} job=${job} lost=${asOf.value === null && lostItsWorker(job, workers.data)} />`)}</tbody>
+    <tbody>${jobs.map((job) => html`<${Row} key=${job.id} job=${job} lost=${asOf.value === null && lostItsWorker(job, workers.data)} paused=${asOf.value === null && pauseOf(pauses.data, { queue: job.queue ?? "" }) !== undefined} />`)}</tbody>
   </table>`;
 }
 
-/** @param {{job: Job, lost: boolean}} props `lost`: whether the worker is gone that ran it */
-function Row({ job, lost }) {
+/** @param {{job: Job, lost: boolean, paused: boolean}} props `lost`: whether the worker is gone that ran it; `paused`: whether its queue is */
+function Row({ job, lost, paused }) {
   const open = (/** @type {MouseEvent} */ event) => {
     if (event.target instanceof Element && !event.target.closest("a") && !getSelection()?.toString())
       go(link(`jobs/${job.id}`));
@@ -245,7 +247,7 @@ function Row({ job, lost }) {
   return html`<tr onClick=${open}>
     <td><${State} state=${job.state} /></td>
     <td class="name"><a data-row href=${link(`jobs/${job.id}`)} title=${job.id}>${job.type}</a></td>
-    <td class="outcome">${lost ? html`<span class="warning">its worker is gone</span>` : unserved ? html`<span class="warning">no worker takes it</span>` : html`<${Outcome} job=${job} />`}</td>
+    <td class="outcome">${lost ? html`<span class="warning">its worker is gone</span>` : paused && job.state === "queued" ? html`<span class="warning">its queue is paused</span>` : unserved ? html`<span class="warning">no worker takes it</span>` : html`<${Outcome} job=${job} />`}</td>
     <td><${Labels} labels=${job.labels} /></td>
     <td class="queue">${job.queue}</td>
     <td class="num">${attempt(job)}</td>

@@ -256,7 +256,7 @@ function Failures({ groups }) {
           : html`<ul class="brief">${groups.map(
               (one) => html`<li key=${one.id}><a data-row href=${link("jobs", { failure: one.id })}>${one.type}</a>
                 <span class="outcome fault"><${Foreign} text=${one.message ? `${one.error}: ${one.message}` : one.error} limit=${160} /></span>
-                <span class="quiet">${one.jobs > 0 ? `${counted(one.jobs, "job")} failed` : counted(one.retrying, "retry", "retries")}</span> <${Time} at=${one.last} /></li>`,
+                <span class="quiet">${one.jobs > 0 ? `${counted(one.jobs, "job")} failed` : counted(one.failed + one.retrying, "failed attempt")}</span> <${Time} at=${one.last} /></li>`,
             )}</ul>`
     }
   <//>`;

@@ -61,15 +61,15 @@ export function LongTask({ id }) {
     }
     ${
       job.state === "succeeded" &&
-      html`<p role="status"><strong>${summaryOf(job)}</strong>. ${taken && html`<a href=${link("jobs", taken.query)}>${taken.title}</a>`}</p>
-        ${job.type === "jobtape.redrive" && html`<${Redriven} id=${job.id} />`}
+      html`<p role="status"><strong>${summaryOf(job)}</strong>. ${taken && !taken.failures && html`<a href=${link("jobs", taken.query)}>See these jobs</a>`}</p>
+        ${job.type === "jobtape.redrive" && html`<${Redriven} id=${job.id} failed=${taken === null ? null : link("jobs", { ...taken.query, state: "failed" })} />`}
         ${Found ? html`<${Found} job=${job} />` : TASKS[job.type] === undefined && html`<${Section} title="Result"><${Json} value=${job.result} name="Result" /><//>`}`
     }
   `;
 }
 
-/** What became of the jobs that a redrive has run again. @param {{id: string}} props */
-function Redriven({ id }) {
+/** What became of the jobs that a redrive has run again. `failed`: where those are that failed. @param {{id: string, failed: string | null}} props */
+function Redriven({ id, failed: to }) {
   const loaded = useLoad(
     `redrive ${id}`,
     (signal) =>
@@ -83,7 +83,7 @@ function Redriven({ id }) {
   if (data === null) return html`<${ProblemBox} problem=${loaded.problem} onRetry=${loaded.reload} />`;
   const { succeeded = 0, failed = 0, ...others } = data.jobs;
   const rest = Object.entries(others).map(([state, n]) => `, ${n.toLocaleString("en")} ${state}`);
-  return html`<p role="status" data-name="redriven"><strong>${succeeded.toLocaleString("en")} succeeded</strong>, <strong class=${failed > 0 ? "fault" : ""}>${failed.toLocaleString("en")} failed again</strong>${rest}${data.later > 0 && `, ${data.later.toLocaleString("en")} run again later`}.</p>`;
+  return html`<p role="status" data-name="redriven"><strong>${succeeded.toLocaleString("en")} succeeded</strong>, <strong class=${failed > 0 ? "fault" : ""}>${failed.toLocaleString("en")} failed again</strong>${failed > 0 && to !== null && html` (<a href=${to}>see them</a>)`}${rest}${data.later > 0 && `, ${data.later.toLocaleString("en")} run again later`}.</p>`;
 }
 
 /** @param {{job: Job}} props */

@@ -7,9 +7,9 @@ import { Change } from "./change.js";
 
 /** @typedef {import("../core/types.js").Job} Job */
 
-/** Load the pauses that are in force. */
-export function usePauses() {
-  return useLoad("pauses", async (signal) => {
+/** Load the pauses that are in force. `wanted` false: load nothing. */
+export function usePauses(wanted = true) {
+  return useLoad(wanted ? "pauses" : null, async (signal) => {
     const page = await get("jobs", { type: "jobtape.pause", state: "held", limit: "200" }, signal);
     return /** @type {Job[]} */ (page.items);
   });

@@ -22,10 +22,10 @@ export function titleOf(job) {
 }
 
 /**
- * Return the filters of the list that show the jobs which a bulk action took, and what the list is called; null when no
- * filter shows them. With a failure it shows those that have it now: a job that succeeds has none.
+ * Return the filters of the list that show the jobs which a bulk action took; null when no filter shows them.
+ * `failures`: they are chosen by their failure, so that the list shows those that have it now: a job that succeeds has none.
  * @param {Job} job
- * @returns {{title: string, query: import("../core/route.js").Query} | null}
+ * @returns {{failures: boolean, query: import("../core/route.js").Query} | null}
  */
 export function affected(job) {
   if (job.type !== "jobtape.redrive" && job.type !== "jobtape.cancel") return null;
@@ -35,8 +35,8 @@ export function affected(job) {
   const labels = Object.entries(payload.labels ?? {}).map(([name, value]) => `${name}:${value}`);
   const times = { since: payload.since ?? null, until: payload.until ?? null };
   const causes = { failure: of("failure"), reason: of("reason") };
-  const title = of("failure").length + of("reason").length > 0 ? "Those with this failure now" : "See these jobs";
-  return { title, query: { type: of("type"), queue: of("queue"), label: labels, ...causes, ...times } };
+  const failures = of("failure").length + of("reason").length > 0;
+  return { failures, query: { type: of("type"), queue: of("queue"), label: labels, ...causes, ...times } };
 }
 
 /** Return the result in half a line. @param {Job} job */
