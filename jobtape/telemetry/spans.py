@@ -32,12 +32,25 @@ def is_configured() -> bool:
     return not isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider)
 
 
+class SpanElsewhere(NonRecordingSpan):
+    """A span of another process, or one that was left out. Its context is only read if somebody asks for it."""
+
+    def __init__(self, traceparent: str) -> None:
+        self.traceparent = traceparent
+
+    def get_span_context(self) -> SpanContext:
+        return _context(self.traceparent)
+
+    def __repr__(self) -> str:
+        return f"SpanElsewhere({self.traceparent!r})"
+
+
 class HandlerSpan:
     """An ``ExecutionSpan``."""
 
     def __init__(self, span: Span) -> None:
         self.span = span
-        self.traceparent = _text(span.get_span_context())
+        self.traceparent = span.traceparent if isinstance(span, SpanElsewhere) else _text(span.get_span_context())
 
     def end(self, error_type: str | None = None) -> None:
         """See ``ExecutionSpan.end``."""
@@ -76,7 +89,10 @@ class Spans:
 
     def current(self) -> str | None:
         """Return the context of the current span; None if there is none."""
-        context = trace.get_current_span().get_span_context()
+        span = trace.get_current_span()
+        if isinstance(span, SpanElsewhere):
+            return span.traceparent
+        context = span.get_span_context()
         return _text(context) if context.is_valid else None
 
     def attach(self, traceparent: str) -> Callable[[], None]:
@@ -119,7 +135,7 @@ class Spans:
         left_out = self.left_out(None if linked else context)
         if left_out is not None:
             # The caller has the context already, unless it begins a trace.
-            return None if left_out == context else HandlerSpan(NonRecordingSpan(_context(left_out)))
+            return None if left_out == context else HandlerSpan(SpanElsewhere(left_out))
         above = None if context is None else _context(context)
         return HandlerSpan(
             self._tracer.start_span(
@@ -160,4 +176,4 @@ def _context(traceparent: str) -> SpanContext:
 
 
 def _below(traceparent: str) -> Context:
-    return trace.set_span_in_context(NonRecordingSpan(_context(traceparent)))
+    return trace.set_span_in_context(SpanElsewhere(traceparent))

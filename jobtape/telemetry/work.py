@@ -1,11 +1,9 @@
 """What spans are about, without OpenTelemetry."""
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """The attributes of a span. ``event_id``: of the message; None until it is made."""
 
     job_id: str
