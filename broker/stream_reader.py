@@ -26,6 +26,8 @@ PREFETCH = 500
 """Messages that the broker sends ahead of their acknowledgement."""
 ATTACH_TIMEOUT = 15.0
 """Seconds; a stream without a leader does not answer for a while."""
+LAST_CHUNK_TIMEOUT: Final = 0.5
+"""Seconds without a message after which a stream counts as empty."""
 OFFSET_HEADER: Final = b"x-stream-offset"
 Start = int | Literal["first", "last"]
 
@@ -126,6 +128,17 @@ class StreamReader:
     def _end(self, why: str) -> None:
         self._ended = why
         self._changed.set()
+
+
+async def last_chunk(connection: Connection, queue: str) -> int | None:
+    """Return the offset of the first message of the stream's last chunk; None if there is none yet.
+
+    A chunk is what the broker has written at once. Its other messages would have to be read to count them. Raises
+    TapeMissing, BrokerUnavailable and one of ``BROKER_ERRORS``.
+    """
+    async with StreamReader(connection, queue, "last", prefetch=1) as reader:
+        found = await reader.read(1, timeout=LAST_CHUNK_TIMEOUT)
+    return found[0].offset if found else None
 
 
 def _tape_message(message: Delivered) -> TapeMessage:

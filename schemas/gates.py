@@ -149,6 +149,18 @@ class Gates(BaseModel):
             return (*order, *unique)
         return (*order, *unique, *(limit.gate for limit in self.limits if limit.per is None))
 
+    def waits_for(self) -> tuple[str, ...]:
+        """Return what a held job may have to wait for, each once and without its key: the names of its limits,
+        "ordering key", "unique key" and "debounce key". No limit has a name with a space.
+        """
+        keys = {
+            "ordering key": self.ordering_key is not None,
+            "unique key": self.unique is not None and self.unique.conflict == "replace",
+            "debounce key": self.debounce is not None,
+        }
+        named = dict.fromkeys(limit.name for limit in self.limits)
+        return (*(key for key, waits in keys.items() if waits), *named)
+
     def texts(self) -> list[str]:
         """Return the gates as texts for people."""
         order = [] if self.ordering_key is None else [f"ordering key {self.ordering_key}"]

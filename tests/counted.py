@@ -77,6 +77,22 @@ class Counted:
         known = (job for job in self.jobs.values() if job.submitted_at is not None)
         return Counter((job.type, job.queue or "", job.state.value) for job in known)
 
+    def held(self) -> Counter[str]:
+        """Return the numbers of held jobs by what they may have to wait for."""
+        found: Counter[str] = Counter()
+        for job in self.jobs.values():
+            if job.state is not JobState.HELD or job.submitted_at is None or job.imported:
+                continue
+            if job.follow_ups is not None:
+                found["follow-ups of the job"] += 1
+                continue
+            if job.gates is None:
+                continue
+            found.update({limit.name for limit in job.gates.limits})
+            found["ordering key"] += job.gates.ordering_key is not None
+            found["unique key"] += job.gates.unique is not None
+        return +found
+
     def differences(self, store: Store, within: Range = ALL_TIME, step: int = 60) -> list[str]:
         """Return where the statistics of the view differ, in a range of minutes and its steps of ``step`` minutes."""
         statistics = store.statistics
@@ -87,6 +103,7 @@ class Counted:
                 found.append(f"{what}: {view} instead of {tape}")
 
         compare("states", {(kind, queue, state): n for kind, queue, state, n in statistics.jobs()}, self.states())
+        compare("held jobs", statistics.held(), self.held())
         compare("all events", store.counts(), Counter((fact.type, fact.event.name) for fact in self.facts))
         facts = [fact for fact in self.facts if within.since <= fact.minute < within.until]
         by_place: defaultdict[tuple[str, str], list[Fact]] = defaultdict(list)

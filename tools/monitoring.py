@@ -173,6 +173,7 @@ PANELS: Final = (
     ),
     Panel("Executions", "ops", ((rate(m.JOB_RUN._replace(name=f"{m.JOB_RUN.name}_count"), "outcome"), "{{outcome}}"),)),
     Panel("Wait for a worker, p99", "s", ((quantile(m.JOB_WAIT, 0.99, "job_type"), "{{job_type}}"),)),
+    Panel("Held jobs, by limit", "short", ((worst(m.HELD, "limit"), "{{limit}}"),)),
     Panel("Oldest waiting job", "s", ((worst(m.QUEUE_OLDEST, "queue, lane"), "{{queue}} {{lane}}"),)),
     Panel("Queues", "short", ((worst(m.QUEUE_DEPTH, "queue"), "{{queue}}"),)),
     Panel("Consumers", "short", ((worst(m.QUEUE_CONSUMERS, "queue"), "{{queue}}"),)),
@@ -180,6 +181,7 @@ PANELS: Final = (
     Panel("Slots", "short", ((worst(m.WORKER_SLOTS, "use"), "{{use}}"),)),
     Panel("Ready", "short", ((f"min by (part) ({m.UP.exposed})", "{{part}}"),)),
     Panel("Lag of the view, timers", "s", ((worst(m.LAG), "view"), (worst(m.TIMERS), "timers"))),
+    Panel("Events not in the view yet", "short", ((worst(m.LAG_EVENTS), "events"),)),
     Panel(
         "Confirms of the broker",
         "s",

@@ -18,6 +18,10 @@ from jobtape.view.values import Checkpoint, FoldedBatch, Gap
 
 FAULT_KEY: Final = "fold"
 """The row of the fold's fault in the table of tasks."""
+END_KEY: Final = "tape end"
+"""The row of the tape's end in the table of tasks."""
+END_KEPT: Final = 20.0
+"""Seconds for which a note of the tape's end counts. The active projector writes a new one more often."""
 LONGEST_FAULT: Final = 500
 """Characters."""
 
@@ -111,9 +115,7 @@ def note_fault(connection: Connection, fault: str) -> None:
     assert now is not None
     # In ASCII: what makes the fold fail must not make the note fail too.
     text = fault[:LONGEST_FAULT].encode("ascii", "backslashreplace").decode().replace("\x00", "\\x00")
-    values = {"state": plainjson.dumps({"cursor": now.cursor, "fault": text}).decode(), "at": NOW}
-    insert = bulk.upsert(connection.dialect.name, tables.tasks).values(key=FAULT_KEY, **values)
-    connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_=values))
+    _note(connection, FAULT_KEY, {"cursor": now.cursor, "fault": text})
 
 
 def read_fault(connection: Connection) -> str | None:
@@ -124,3 +126,26 @@ def read_fault(connection: Connection) -> str | None:
     noted: dict[str, Any] = dict(plainjson.loads(state.encode()))
     now = read(connection)
     return str(noted["fault"]) if now is not None and now.cursor == noted["cursor"] else None
+
+
+def note_end(connection: Connection, offset: int) -> None:
+    """Note that the tape has a message at ``offset`` now."""
+    now = read(connection)
+    assert now is not None
+    _note(connection, END_KEY, {"epoch": now.epoch, "offset": offset})
+
+
+def events_behind(connection: Connection) -> int | None:
+    """Return how many messages up to the noted end of the tape are not folded; None when the end is not known."""
+    noted = connection.execute(select(_task.state).where(_task.key == END_KEY, _task.at > NOW - END_KEPT)).scalar()
+    now = read(connection)
+    if noted is None or now is None or now.gap is not None:
+        return None
+    end: dict[str, int] = plainjson.loads(noted.encode())
+    return max(0, end["offset"] - (-1 if now.offset is None else now.offset)) if end["epoch"] == now.epoch else None
+
+
+def _note(connection: Connection, key: str, state: dict[str, Any]) -> None:
+    values = {"state": plainjson.dumps(state).decode(), "at": NOW}
+    insert = bulk.upsert(connection.dialect.name, tables.tasks).values(key=key, **values)
+    connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_=values))

@@ -15,11 +15,12 @@ from jobtape.schemas.events import decode
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job
 from jobtape.view import checkpoint, projection, tables
+from jobtape.view.rows import gates_from_text
 from jobtape.view.sql import bulk
 from jobtape.view.sql.clock import NOW
 from jobtape.view.sql.database import StorePart
 from jobtape.view.tables import FoldedTables
-from jobtape.view.tallies import Tally, TallyKey, state_key
+from jobtape.view.tallies import Tally, TallyKey, held_keys, state_key
 from jobtape.view.values import Pruned
 
 CHUNK: Final = 200
@@ -133,6 +134,12 @@ def remove_jobs(connection: Connection, job_ids: Sequence[str], own: FoldedTable
     for row in connection.execute(select(job.state, job.type, job.queue, job.failure).where(known)):
         key = state_key(*row)
         states[key] = states.get(key, 0) - 1
+    # Where a rebuild has not folded to their ends yet, they may be held.
+    held = select(job.type, job.gates, job.follow_ups).where(known, text(tables.HELD))
+    for job_type, gates, follow_ups in connection.execute(held):
+        of = None if gates is None else gates_from_text(gates)
+        for key in held_keys(job_type, of, follows=follow_ups is not None):
+            states[key] = states.get(key, 0) - 1
     projection.add_to_tally(connection, states, own.tally)
     for column in (own.history.c.job_id, own.job_labels.c.job_id, job.id):
         connection.execute(delete(column.table).where(column.in_(job_ids)))

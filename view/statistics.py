@@ -14,7 +14,7 @@ from jobtape.schemas.job import ErrorInfo, JobState
 from jobtape.view import checkpoint, tables
 from jobtape.view.sql import bulk
 from jobtape.view.sql.database import StorePart
-from jobtape.view.tallies import ALWAYS, HOURS_KEPT, RUN, STATE, WAIT, Ages, failure_id
+from jobtape.view.tallies import ALWAYS, HELD, HOURS_KEPT, RUN, STATE, WAIT, Ages, failure_id
 
 MOST_FAILURES: Final = 10_000
 """Groups of failures that are kept, those with the newest failures."""
@@ -120,6 +120,13 @@ class Statistics(StorePart):
         with self.database.reading() as connection:
             rows = connection.execute(statement).all()
         return [JobCount(kind, queue, measure.removeprefix(STATE), int(n)) for kind, queue, measure, n in rows]
+
+    def held(self) -> dict[str, int]:
+        """Return the numbers of held jobs by what they may have to wait for: see ``tallies.HELD``."""
+        gates = (_sum.measure > HELD) & (_sum.measure < HELD[:-1] + chr(ord(HELD[-1]) + 1))  # a range of the key
+        statement = select(_sum.measure, _n).where(gates, _sum.minute == ALWAYS).group_by(_sum.measure).having(_n != 0)
+        with self.database.reading() as connection:
+            return {measure.removeprefix(HELD): int(n) for measure, n in connection.execute(statement)}
 
     def totals(self, within: Range) -> dict[tuple[str, str], Sums]:
         """Return the sums by (job type, queue)."""

@@ -246,6 +246,13 @@ class Store:
         with self._database.reading() as connection:
             return checkpoint.read_fault(connection)
 
+    def events_behind(self) -> int | None:
+        """Return how many events on the tape are not in the view, up to the end that the active projector noted last.
+        None when no projector has noted it in the last seconds.
+        """
+        with self._database.reading() as connection:
+            return checkpoint.events_behind(connection)
+
     # Writes of the projector. Those with ``owner`` return False or None, and write nothing, when another one is active.
 
     def expect_fresh_tape(self) -> None:
@@ -314,6 +321,14 @@ class Store:
             if not checkpoint.is_active(connection, owner):
                 return False
             checkpoint.note_fault(connection, fault)
+            return True
+
+    def note_tape_end(self, owner: str, offset: int) -> bool:
+        """Note that the tape has a message at ``offset`` now."""
+        with self._database.writing() as connection:
+            if not checkpoint.is_active(connection, owner):
+                return False
+            checkpoint.note_end(connection, offset)
             return True
 
     # Writes of the administrator

@@ -18,10 +18,15 @@ from typing import Final
 
 from jobtape.schemas.events import EVENT_NAMES, Failed, JobEvent, Retrying, Started, Succeeded
 from jobtape.schemas.failure_group import FailureGroup, group_of
+from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import FINAL, Job, JobState
 
 STATE: Final = "state "
 """Before a job's state: the measure of the jobs that are in it now."""
+HELD: Final = "held "
+"""Before the name of a gate: the measure of the jobs that are held now and may have to wait for it."""
+FOLLOW_UPS: Final = "follow-ups of the job"
+"""What a held job waits for that has follow-ups. No limit has this name."""
 WAIT: Final = "wait"
 RUN: Final = "run"
 ALWAYS: Final = 0
@@ -35,6 +40,7 @@ _STATES: Final[dict[str, str]] = {state: STATE + state for state in JobState}
 # Names of this module: an attribute of an enumeration is slow to look up.
 _RETRYING: Final = JobState.RETRYING
 _FAILED: Final = JobState.FAILED
+_HELD: Final = JobState.HELD
 _BEGUN: Final = FINAL | {JobState.RUNNING}
 _MINUTE: Final = timedelta(minutes=1)
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -47,9 +53,10 @@ TallyKey = tuple[str, int, str, str, int]
 """What is summed: (measure, minute, type, queue, bucket). A plain tuple, because there are some for each event.
 
 ``measure`` and ``bucket``: ``state <state>``, the jobs in that state whose submission is known, with ``failure_bucket``
-of a failed one; the name of an event, the accepted events, with ``failure_bucket`` of a failure; ``wait`` and ``run``,
-durations, with ``duration_bucket``; otherwise the bucket is 0. ``minute``: since 1970, of the event; ``ALWAYS`` for
-states, and for the events of all time. ``queue`` is empty if it is not known, and for the events of all time.
+of a failed one; ``held <gate>``, the held jobs that may have to wait for a gate; the name of an event, the accepted
+events, with ``failure_bucket`` of a failure; ``wait`` and ``run``, durations, with ``duration_bucket``; otherwise the
+bucket is 0. ``minute``: since 1970, of the event; ``ALWAYS`` for states and gates, and for the events of all time.
+``queue`` is empty if it is not known, for gates, and for the events of all time.
 """
 
 
@@ -102,6 +109,9 @@ class Tally:
         for job, n in ((before, -1), (after, 1)):
             if job is not None and job.submitted_at is not None:
                 self._sums[state_key(job.state, job.type, job.queue, job.failure)] += n
+                if job.state is _HELD and not job.imported:
+                    for key in held_keys(job.type, job.gates, follows=job.awaits_follow_ups):
+                        self._sums[key] += n
 
     def sums(self) -> dict[TallyKey, int]:
         """Return what is to be added."""
@@ -165,6 +175,17 @@ def state_key(state: str, job_type: str, queue: str | None, failure: str | None)
     """Return the key of the sum of jobs to which a job with a known submission belongs."""
     bucket = failure_bucket(failure) if failure and state == _FAILED else 0
     return _STATES[state], ALWAYS, job_type, queue or "", bucket
+
+
+def held_keys(job_type: str, gates: Gates | None, *, follows: bool) -> list[TallyKey]:
+    """Return the keys of the sums to which a held job with a known submission belongs. ``follows``: whether it waits
+    for its follow-ups.
+    """
+    if follows:
+        names: tuple[str, ...] = (FOLLOW_UPS,)
+    else:
+        names = () if gates is None or gates.rule or gates.flow else gates.waits_for()
+    return [(HELD + name, ALWAYS, job_type, "", 0) for name in names]
 
 
 def failure_bucket(group_id: str) -> int:

@@ -25,6 +25,7 @@ from jobtape.consumer.projector.maintenance.lost_messages import LostMessages
 from jobtape.consumer.projector.maintenance.pruner import Pruner
 from jobtape.consumer.projector.maintenance.queue_declarer import QueueDeclarer
 from jobtape.consumer.projector.maintenance.rule_repeater import RuleRepeater
+from jobtape.consumer.projector.maintenance.tape_end import TapeEnd
 from jobtape.consumer.projector.maintenance.worker_registry import WorkerRegistry
 from jobtape.consumer.projector.relay import Relay
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, ViewUnavailable
@@ -93,6 +94,7 @@ class ProjectorServices:
                 QueueDeclarer(self._active, rescue_after),
                 RuleRepeater(self._active),
                 WorkerRegistry(self._active),
+                TapeEnd(self._active),
             )
 
     async def close(self) -> None:

@@ -49,6 +49,13 @@ EVENTS: Final = MetricSpec(
 JOBS: Final = MetricSpec(
     "jobtape_jobs", "gauge", ("job_type", "state"), "jobs in the view, exact and not counted by reading rows"
 )
+HELD: Final = MetricSpec(
+    "jobtape_held",
+    "gauge",
+    ("limit",),
+    "held jobs by what they may have to wait for: the name of a limit, or ordering key, unique key, debounce key, "
+    "follow-ups of the job; a job counts once for each; not counted by reading rows",
+)
 QUEUE_DEPTH: Final = MetricSpec("jobtape_queue_depth", "gauge", ("queue",), "jobs that wait for a worker")
 QUEUE_CONSUMERS: Final = MetricSpec("jobtape_queue_consumers", "gauge", ("queue",), "workers that take from the queue")
 QUEUE_OLDEST: Final = MetricSpec(
@@ -68,6 +75,13 @@ WORKER_SLOTS: Final = MetricSpec(
 )
 LAG: Final = MetricSpec(
     "jobtape_projector_lag_seconds", "gauge", (), "how long an event published now takes until it can be read"
+)
+LAG_EVENTS: Final = MetricSpec(
+    "jobtape_projector_lag_events",
+    "gauge",
+    (),
+    "events on the tape that are not in the view yet, up to the first of those that the broker wrote last; not shown "
+    "while no projector is active",
 )
 TIMERS: Final = MetricSpec(
     "jobtape_timers_behind_seconds",

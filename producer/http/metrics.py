@@ -2,7 +2,8 @@
 
 The counts of jobs are those of the view: exact, the same from each API process, and not lost in restarts. The metrics
 that this process counts itself are added. When a part is not available, its samples are left out; the scrape never
-fails. ``telemetry.metrics`` has the table of all metrics.
+fails. ``telemetry.metrics`` has the table of all metrics. Where OpenTelemetry is on, the same metrics are sent by
+``telemetry.metric_sender``.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -34,16 +35,26 @@ T = TypeVar("T")
 
 async def exposition(producer: Producer) -> bytes:
     """Return the text of a scrape, within two seconds."""
+    return generate_latest(await _scrape(producer)) + instruments.exposition()
+
+
+async def families(producer: Producer) -> list[Metric]:
+    """Return the metrics of a scrape without those that each process counts itself, within two seconds."""
+    return list((await _scrape(producer)).collect())
+
+
+async def _scrape(producer: Producer) -> "_Scrape":
     health = producer.health
     read, store = health.read, health.store
     rows = asyncio.gather(
         _if_available(read(store.counts)),
         _if_available(read(_read_jobs, store)),
+        _if_available(read(store.events_behind)),
         _if_available(read(store.worker_signs.all)),
         _if_available(read(store.relay.state)),
         _if_available(read(store.webhooks.lags, datetime.now(UTC))),
     )
-    parts, depths, lag, timers, outbox, (counts, jobs, workers, relay, webhooks) = await asyncio.gather(
+    parts, depths, lag, timers, outbox, (counts, jobs, behind, workers, relay, webhooks) = await asyncio.gather(
         health.parts(),
         _if_available(health.watch.depths()),
         health.seconds_behind(),
@@ -51,13 +62,23 @@ async def exposition(producer: Producer) -> bytes:
         _if_available(health.outbox_state()),
         rows,
     )
-    scrape = _Scrape(parts, counts, jobs, depths, lag, timers, relay, workers, webhooks, outbox, producer.listeners)
-    return generate_latest(scrape) + instruments.exposition()
+    return _Scrape(
+        parts, counts, jobs, depths, lag, behind, timers, relay, workers, webhooks, outbox, producer.listeners
+    )
 
 
-def _read_jobs(store: Store) -> tuple[Sequence[JobCount], Mapping[str, DueJob]]:
+class _Jobs(NamedTuple):
+    """``held``: by gate. ``oldest``: by queue."""
+
+    counts: Sequence[JobCount]
+    held: Mapping[str, int]
+    oldest: Mapping[str, DueJob]
+
+
+def _read_jobs(store: Store) -> _Jobs:
     counts = store.statistics.jobs()
-    return counts, store.open_jobs.oldest(sorted({count.queue for count in counts}), datetime.now(UTC))
+    held = store.statistics.held()
+    return _Jobs(counts, held, store.open_jobs.oldest(sorted({count.queue for count in counts}), datetime.now(UTC)))
 
 
 async def _if_available(result: Awaitable[T]) -> T | None:
@@ -73,9 +94,10 @@ class _Scrape(Collector):
 
     parts: dict[str, PartStatus]
     counts: dict[tuple[str, str], int] | None
-    jobs: tuple[Sequence[JobCount], Mapping[str, DueJob]] | None
+    jobs: _Jobs | None
     depths: dict[str, Depth | None] | None
     lag: float | None
+    behind: int | None
     timers: float | None
     relay: RelayState | None
     workers: list[SeenWorker] | None
@@ -88,13 +110,15 @@ class _Scrape(Collector):
         if self.counts is not None:
             yield metrics.EVENTS.family(dict(sorted(self.counts.items())))
         if self.jobs is not None:
-            yield from _jobs(*self.jobs)
+            yield from _jobs(self.jobs)
         if self.depths is not None:
             known = {queue: depth for queue, depth in self.depths.items() if depth is not None}
             yield metrics.QUEUE_DEPTH.family({(queue,): depth.messages for queue, depth in known.items()})
             yield metrics.QUEUE_CONSUMERS.family({(queue,): depth.consumers for queue, depth in known.items()})
         if self.lag is not None:
             yield metrics.LAG.family(self.lag)
+        if self.behind is not None:
+            yield metrics.LAG_EVENTS.family(self.behind)
         if self.timers is not None:
             yield metrics.TIMERS.family(self.timers)
         if self.relay is not None:
@@ -110,14 +134,15 @@ class _Scrape(Collector):
         yield from _listeners(self.listeners)
 
 
-def _jobs(counts: Sequence[JobCount], oldest: Mapping[str, DueJob]) -> Iterator[Metric]:
+def _jobs(jobs: _Jobs) -> Iterator[Metric]:
     numbers: Counter[tuple[str, str]] = Counter()
-    for count in counts:
+    for count in jobs.counts:
         numbers[count.type, count.state] += count.n
     yield metrics.JOBS.family(dict(sorted(numbers.items())))
+    yield metrics.HELD.family({(gate,): n for gate, n in sorted(jobs.held.items())})
     now = datetime.now(UTC)
-    ages = dict.fromkeys(sorted({count.queue for count in counts}), 0.0)
-    ages |= {queue: max(0.0, (now - job.run_at).total_seconds()) for queue, job in oldest.items()}
+    ages = dict.fromkeys(sorted({count.queue for count in jobs.counts}), 0.0)
+    ages |= {queue: max(0.0, (now - job.run_at).total_seconds()) for queue, job in jobs.oldest.items()}
     yield metrics.QUEUE_OLDEST.family({(base_of(queue), lane_of(queue)): age for queue, age in ages.items()})
 
 

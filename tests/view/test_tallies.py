@@ -16,6 +16,7 @@ from jobtape.consumer.folding import fold_messages
 from jobtape.consumer.replays.rebuild import Rebuilder
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.events import Failed, JobEvent, Placed, Retrying, Submitted, Succeeded, encode
+from jobtape.schemas.gates import Gates, Limit, UniqueKey
 from jobtape.schemas.job import ErrorInfo
 from jobtape.view import projection, tables
 from jobtape.view.statistics import Range
@@ -29,6 +30,10 @@ from tests.view.samples import commit, job_id
 
 NOW = datetime.fromtimestamp(time.time() // 3600 * 3600 + 1800).astimezone()
 DAY = timedelta(days=1)
+GATES = Gates(
+    limits=(Limit(name="mail", at_most=1), Limit(name="mail", at_most=1, per=1.0), Limit(name="crm", at_most=2)),
+    unique=UniqueKey(name="order", key="7", conflict="replace"),
+)
 RECENT = Range(int((NOW - DAY).timestamp()) // 3600 * 60, 2**40)
 
 
@@ -37,17 +42,19 @@ class Killed(Exception):
 
 
 def varied(tape: Tape, job: int, random: Random) -> Tape:
-    """Move the life of a job to another time, and vary its type, queue, errors and durations."""
+    """Move the life of a job to another time, and vary its type, queue, gates, errors and durations."""
     kind, queue = random.choice(["add", "mail"]), random.choice(["default", "slow"])
+    gates = random.choice([None, GATES, Gates(ordering_key="k", limits=GATES.limits[:1])])
     start = NOW - random.choice([0.05, 0.5, 1.5, 3.0, 20.0]) * DAY - timedelta(microseconds=random.randrange(10**6))
     offset = start - tape[0].time
-    return [_varied(event, job_id(job, start), kind, queue, offset, random) for event in tape]
+    order = {"type": kind, "queue": queue, "gates": gates}
+    return [_varied(event, job_id(job, start), order, offset, random) for event in tape]
 
 
-def _varied(event: JobEvent, job: str, kind: str, queue: str, offset: timedelta, random: Random) -> JobEvent:
-    data: dict[str, Any] = {"job_type": kind}
+def _varied(event: JobEvent, job: str, order: dict[str, Any], offset: timedelta, random: Random) -> JobEvent:
+    data: dict[str, Any] = {"job_type": order["type"]}
     if isinstance(event, Submitted | Placed):
-        data["order"] = event.data.order.model_copy(update={"type": kind, "queue": queue})
+        data["order"] = event.data.order.model_copy(update=order)
     if isinstance(event, Retrying):
         data["next_at"] = event.data.next_at + offset
     if isinstance(event, Failed | Retrying):

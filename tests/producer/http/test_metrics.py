@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jobtape.broker import declare
 from jobtape.broker.link import Connection
+from jobtape.schemas.gates import Gates, Limit
 from jobtape.settings import Settings
 from jobtape.telemetry.metrics import METRICS
 from jobtape.view.store import Store
@@ -100,8 +101,12 @@ async def test_lag_grows_without_projector(served: Api, rig: Rig, view: Store) -
         assert seconds is not None
         return seconds
 
+    async def events_behind() -> float | None:
+        return value(await scrape(served), "jobtape_projector_lag_events")
+
     first = await lag()
     assert await lag() > first > 0
+    assert await events_behind() is None
     assert served.producer.health._lag._barrier._number == 1
     async with rig.projector(view):
 
@@ -109,6 +114,21 @@ async def test_lag_grows_without_projector(served: Api, rig: Rig, view: Store) -
             return await lag() < 0.5 and served.producer.health._lag._barrier._number > 1
 
         await eventually(small)
+
+        async def none_behind() -> bool:
+            return await events_behind() == 0
+
+        await eventually(none_behind)
+
+
+async def test_held_jobs_are_counted_by_limit(live_sqlite: LiveApi) -> None:
+    mail, rate = Limit(name="mail", key="eu", at_most=1), Limit(name="mail", at_most=1, per=60.0)
+    gates = (Gates(limits=(mail, rate)), Gates(limits=(mail,), ordering_key="k"))
+    record(live_sqlite.store, *(submitted(n, gates=each) for n, each in enumerate(gates)), submitted(2))
+    samples = await scrape(live_sqlite.api)
+    assert value(samples, "jobtape_held", "mail") == 2
+    assert value(samples, "jobtape_held", "ordering key") == 1
+    assert value(samples, "jobtape_jobs", "add", "held") == 2
 
 
 async def test_relay_metrics(projected: Api, rig: Rig) -> None:
