@@ -31,6 +31,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, closing
+from functools import partial
 
 from fastapi import FastAPI
 from sqlalchemy import Engine
@@ -43,12 +44,14 @@ from jobtape.loading import load_job_types
 from jobtape.outbox.engine import opened_engine
 from jobtape.outbox.forwarder import Forwarder
 from jobtape.process import running
+from jobtape.producer.http import metrics
 from jobtape.producer.http.api import build_api
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.producer import Producer
 from jobtape.schemas.errors import JobtapeError, JobTypeInvalid
 from jobtape.schemas.job_types.secrets import check_keys
 from jobtape.settings import Settings, read_settings
+from jobtape.telemetry import setup as telemetry
 from jobtape.telemetry import tracing
 from jobtape.view.store import Store
 
@@ -139,7 +142,8 @@ async def _started(
             registered_producer(settings, store, known) as (installation, producer),
             _forwarding(settings, producer, outbox),
         ):
-            yield installation
+            with telemetry.metrics_of_application(partial(metrics.families, producer)):
+                yield installation
 
 
 @asynccontextmanager

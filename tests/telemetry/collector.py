@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
@@ -23,6 +24,14 @@ class Collector:
     def named(self, name: str) -> list[Span]:
         """Return the spans with this name."""
         return [span for _, span in self.spans if span.name == name]
+
+    def metrics_of(self, service: str) -> dict[str, Metric]:
+        """Return the metrics that a service has sent last, by name."""
+        for request in reversed(self.metrics):
+            for each in request.resource_metrics:
+                if service in {value.value.string_value for value in each.resource.attributes}:
+                    return {metric.name: metric for scope in each.scope_metrics for metric in scope.metrics}
+        return {}
 
     def take(self, path: str, headers: Mapping[str, str], body: bytes) -> None:
         """Take a request."""

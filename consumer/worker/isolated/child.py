@@ -60,7 +60,7 @@ def main() -> None:
     sys.path[:] = setup["path"]
     _log_to(wire, setup["level"], setup["own_level"])
     try:
-        telemetry.start("worker")
+        telemetry.start("worker", metrics=False)
         job_types = _load(setup["modules"])
     except BaseException:  # noqa: BLE001 - whatever a module raises, its author has to see it
         wire.send({"broken": traceback.format_exc()[-LONGEST_LOG:]})
