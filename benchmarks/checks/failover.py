@@ -1,11 +1,13 @@
 """Kills the node of a RabbitMQ cluster that all parts use, under load, and measures how long each part pauses.
 
-    .venv/bin/python -m benchmarks.checks.failover [--seconds 8] [--poll-interval 1000]
+    .venv/bin/python -m benchmarks.checks.failover [--seconds 8] [--machine] [--net-setuptime 1]
 
 Three nodes of RabbitMQ 4.0 under Docker. All parts connect to the first one, which also leads the queues. Beside the
 parts, a probe on the second node publishes to a work queue and to a stream of its own, which the first node leads as
 well: its pause is that of the broker alone. Every accepted job must succeed, and a subscriber must get its event.
-``--poll-interval`` sets ``raft.adaptive_failure_detector.poll_interval`` of the nodes, in milliseconds.
+The node's process gets SIGKILL; with ``--machine`` its whole container does, so that its address does not answer any
+more, as when a machine is lost. Then the others wait for it for ``net_setuptime``, 7 s by default, before they choose
+a new leader of a stream.
 
 Exits 0 only if no job or event was lost, no part was left on the dead node, and no pause was longer than 5 s, or than
 the broker's own and 2 s.
@@ -53,14 +55,18 @@ LONGEST = 5.0
 """Seconds that a part may pause."""
 BEHIND_BROKER = 2.0
 """Seconds that a part may pause longer than the broker alone, if that pauses long itself."""
+START = "docker-entrypoint.sh rabbitmq-server & exec sleep infinity"
+"""The container outlives its server."""
+KILL = 'for each in /proc/[0-9]*; do read name < $each/comm; [ "$name" = beam.smp ] && kill -9 ${each#/proc/}; done'
 LOGGED = ("lost", "again", "taking jobs", "folding", "interrupted")
 
 
 class Cluster:
     """Three nodes. Ports are those of 127.0.0.1."""
 
-    def __init__(self, poll_interval: int | None = None) -> None:
-        self._arguments = ARGUMENTS if poll_interval is None else f"{ARGUMENTS} -aten poll_interval {poll_interval}"
+    def __init__(self, *, machine: bool, setuptime: int | None) -> None:
+        self._machine = machine
+        self._arguments = ARGUMENTS if setuptime is None else f"{ARGUMENTS} -kernel net_setuptime {setuptime}"
         self.name = f"jobtape-bench-{uuid4().hex[:8]}"
         self.nodes = [f"{self.name}-{n}" for n in range(3)]
         self.ports = [free_port() for _ in self.nodes]
@@ -91,7 +97,7 @@ class Cluster:
             ]
             options += ["--env", f"RABBITMQ_ERLANG_COOKIE={self.name}"]
             options += ["--env", f"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS={self._arguments}"]
-            docker("run", "--detach", *options, IMAGE)
+            docker("run", "--detach", *options, "--entrypoint", "sh", IMAGE, "-c", START)
         for n in range(3):
             self._wait(n)
         for n in (1, 2):
@@ -100,8 +106,11 @@ class Cluster:
             self._wait(n)
 
     def kill(self) -> None:
-        """Send SIGKILL to the first node."""
-        docker("kill", self.nodes[0])
+        """Send SIGKILL to the first node, or to all of its container."""
+        if self._machine:
+            docker("kill", self.nodes[0])
+        else:
+            docker("exec", self.nodes[0], "sh", "-c", KILL)
 
     def remove(self) -> None:
         """Remove the nodes with their data, and their network."""
@@ -132,9 +141,10 @@ class Timeline:
         """Note a success, now."""
         self.times.append(time.monotonic())
 
-    def pause(self, since: float) -> float:
-        """Return the longest time without a success that ended after ``since``."""
+    def pause(self, since: float, until: float = 0.0) -> float:
+        """Return the longest time without a success that ended after ``since``, or has not ended at ``until``."""
         times = sorted(self.times)
+        times.append(max([until, *times[-1:]]))
         return max((b - a for a, b in pairwise(times) if b > since), default=float("inf"))
 
 
@@ -209,8 +219,9 @@ class ViewWatch:
     def _watch(self) -> None:
         last = None
         while not self._stop.wait(PAUSE):
-            if (now := self._store.checkpoint()) != last:
-                last = now
+            found = self._store.checkpoint()
+            if found is not None and found.cursor != last:
+                last = found.cursor
                 self.timeline.note()
 
 
@@ -251,9 +262,9 @@ class Subscriber:
 
 
 @contextmanager
-def cluster(poll_interval: int | None) -> Iterator[Cluster]:
+def cluster(*, machine: bool, setuptime: int | None) -> Iterator[Cluster]:
     """Yield a running cluster, and remove it afterwards."""
-    made = Cluster(poll_interval)
+    made = Cluster(machine=machine, setuptime=setuptime)
     try:
         made.start()
         yield made
@@ -290,9 +301,10 @@ def main() -> int:
     """Run the measurement, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=8.0, help="how long the load runs before and after the kill")
-    parser.add_argument("--poll-interval", type=int, metavar="MS", help="how often a node looks for dead nodes")
+    parser.add_argument("--machine", action="store_true", help="also take its address away")
+    parser.add_argument("--net-setuptime", type=int, metavar="SECONDS", help="what the nodes wait for a connection")
     wanted = parser.parse_args()
-    with cluster(wanted.poll_interval) as nodes, installed(nodes) as made:
+    with cluster(machine=wanted.machine, setuptime=wanted.net_setuptime) as nodes, installed(nodes) as made:
         return run(nodes, made, wanted.seconds)
 
 
@@ -313,6 +325,7 @@ def run(nodes: Cluster, made: Installation, seconds: float) -> int:
         time.sleep(seconds + AFTER)
     finally:
         load.stop()
+        ended = time.monotonic()
         unfinished = _unfinished(store, load.accepted)
         stop.set()
         for probe in probes.values():
@@ -324,7 +337,7 @@ def run(nodes: Cluster, made: Installation, seconds: float) -> int:
     pauses = {"API": load.timeline, "worker": executed, "projector": watch.timeline}
     pauses |= {name: each.timeline for name, each in subscribers.items()}
     print(f"the broker alone, over another node: {_shown(alone)}")
-    paused = {name: each.pause(killed) for name, each in pauses.items()}
+    paused = {name: each.pause(killed, ended) for name, each in pauses.items()}
     print(f"paused: {_shown(paused)}")
     for part in made.parts:
         print("\n".join(f"{part.name}: {line}" for line in part.output().splitlines() if _tells(line)))
