@@ -55,9 +55,9 @@ LONGEST = 5.0
 """Seconds that a part may pause."""
 BEHIND_BROKER = 2.0
 """Seconds that a part may pause longer than the broker alone, if that pauses long itself."""
-START = "docker-entrypoint.sh rabbitmq-server & exec sleep infinity"
-"""The container outlives its server."""
-KILL = 'for each in /proc/[0-9]*; do read name < $each/comm; [ "$name" = beam.smp ] && kill -9 ${each#/proc/}; done'
+START = "{} rabbitmq-server & exec sleep infinity"
+"""What a container runs, after the program of its image that starts servers. It outlives its server."""
+KILL = 'for each in /proc/[0-9]*; do read n < $each/comm; [ "$n" = beam.smp ] && kill -9 ${each#/proc/}; done; true'
 LOGGED = ("lost", "again", "taking jobs", "folding", "interrupted")
 
 
@@ -84,6 +84,7 @@ class Cluster:
         """Start the nodes and join them. Raises DockerError or UnreachableError."""
         ensure_image(IMAGE)
         docker("network", "create", self.name)
+        entrypoint = docker("image", "inspect", IMAGE, "--format", "{{index .Config.Entrypoint 0}}").strip()
         for node, port in zip(self.nodes, self.ports, strict=True):
             options = [
                 "--name",
@@ -97,7 +98,7 @@ class Cluster:
             ]
             options += ["--env", f"RABBITMQ_ERLANG_COOKIE={self.name}"]
             options += ["--env", f"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS={self._arguments}"]
-            docker("run", "--detach", *options, "--entrypoint", "sh", IMAGE, "-c", START)
+            docker("run", "--detach", *options, "--entrypoint", "sh", IMAGE, "-c", START.format(entrypoint))
         for n in range(3):
             self._wait(n)
         for n in (1, 2):
@@ -237,7 +238,7 @@ class Subscriber:
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._task = self._loop.create_task(self._receive())
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         self._ready.wait(30)
 

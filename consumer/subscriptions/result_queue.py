@@ -28,6 +28,7 @@ from jobtape.schemas.errors import BrokerUnavailable, EventsMissed, JobtapeError
 from jobtape.schemas.filters.selection import Selection
 from jobtape.schemas.messages.delivered_event import DeliveredEvent, decode_delivered
 from jobtape.schemas.topology import Bounds, Topology, result_patterns
+from jobtape.schemas.urls import each_url
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ OPEN_TIMEOUT: Final = 10.0
 CHECK_EVERY: Final = 10.0
 """Seconds between two checks of the queue and its bindings."""
 RETRY_PAUSE: Final = 0.5
+DECLARE_TIMEOUT: Final = 3.0
+"""Seconds that a cluster may take to declare the queue."""
 REPLACE_AFTER: Final = 2.0
 """Seconds for which the node of a queue without replicas may be away until another queue takes its place."""
 CLOSE_TIMEOUT: Final = 2.0
@@ -97,6 +100,7 @@ class ResultQueueSource:
         self._acknowledged = RecentIds()
         self._cursor: int | None = None
         self._declared = self._full = False
+        self._in_cluster = len(each_url(url)) > 1
         self._inaccessible_since: float | None = None
         """When the node that has the queue was found to be away, in seconds of ``time.monotonic``."""
 
@@ -183,15 +187,18 @@ class ResultQueueSource:
 
     def _replace_queue(self, error: BaseException) -> None:
         """Use another queue when there is no name, and the node of the queue is away: such a queue has no replicas.
-        After its start, a node may say for a moment that its own queues are away.
+
+        RabbitMQ 3.10 says so, which a node also does for a moment after its start; RabbitMQ 4 does not answer for a
+        minute (*tried*).
         """
+        silent = isinstance(error, TimeoutError)
         away = isinstance(error, aiormq.exceptions.ChannelNotFoundEntity) and not declare.is_missing(error)
-        if self._name is not None or not away:
+        if self._name is not None or not self._in_cluster or not (silent or away):
             self._inaccessible_since = None
             return
         now = time.monotonic()
         self._inaccessible_since = self._inaccessible_since or now
-        if now - self._inaccessible_since >= REPLACE_AFTER:
+        if silent or now - self._inaccessible_since >= REPLACE_AFTER:
             # ``_declare`` reports that events may be missing, as for a queue that was removed.
             self._queue = self._topology.ephemeral_queue(uuid4().hex, self._bounds)
             self._inaccessible_since = None
@@ -214,7 +221,8 @@ class ResultQueueSource:
             self._buffer.clear()
 
     async def _declare(self, connection: Connection) -> None:
-        before = await declare.declare_subscription(connection, self._topology.results, self._queue, self._keys)
+        async with asyncio.timeout(DECLARE_TIMEOUT if self._in_cluster else None):
+            before = await declare.declare_subscription(connection, self._topology.results, self._queue, self._keys)
         full = before is not None and before.messages >= self._bounds.messages
         if before is None and self._declared:
             self._report_missed(

@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.view import tables
@@ -94,3 +94,17 @@ def test_tables_of_another_version_are_unavailable(store: Store, database_url: s
     with pytest.raises(ViewUnavailable, match=advice):
         other.create_checkpoint()
     other.close()
+
+
+def test_destroy_removes_our_tables_only(store: Store, database_url: str) -> None:
+    with store._database.writing() as connection:
+        for name in ("jobs_g7", "jobs_of_others"):
+            connection.execute(text(f"CREATE TABLE {name} (id int)"))
+    store.destroy()
+    with pytest.raises(ViewUnavailable):
+        store.checkpoint()
+    store.migrate()
+    assert store.checkpoint() is None
+    with store._database.reading() as connection:
+        left = {name for name in inspect(connection).get_table_names() if name.startswith("jobs_")}
+    assert left == (set() if store.dialect == "sqlite" else {"jobs_of_others"})
