@@ -190,7 +190,8 @@ function Plots({ stats }) {
     [series],
   );
   const delays = useMemo(
-    () => DURATIONS.map(({ name, from, ...look }) => ({ name, ...look, values: series[from] })),
+    // 431.0 arrives as a Numeral, which the plot takes for no value.
+    () => DURATIONS.map(({ name, from, ...look }) => ({ name, ...look, values: series[from].map(toNumber) })),
     [series],
   );
   const onRange = (/** @type {number} */ since, /** @type {number} */ until) =>
