@@ -27,7 +27,9 @@ class JoiningNode(PrivateNode):
     """A node that joins the cluster of ``first``, which runs, at its first start, and uses its port mapper."""
 
     def __init__(self, folder: Path, first: PrivateNode) -> None:
-        super().__init__(folder)
+        known = "cluster_formation"
+        config = [f"{known}.peer_discovery_backend = classic_config", f"{known}.classic_config.nodes.1 = {first.name}"]
+        super().__init__(folder, config)
         self._first = first
 
     def load(self) -> NodeSettings:
@@ -41,12 +43,6 @@ class JoiningNode(PrivateNode):
 
     def companions(self, epmd: str, settings: NodeSettings) -> list[list[str]]:
         return []
-
-    def start(self, timeout: float = 60.0) -> None:
-        super().start(timeout)
-        if self._first.name not in self.ctl("eval", "rabbit_nodes:all_running()."):
-            for step in (["stop_app"], ["join_cluster", self._first.name], ["start_app"]):
-                self.ctl(*step)
 
 
 @pytest.fixture
