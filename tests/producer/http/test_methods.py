@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
 import pytest
@@ -33,8 +32,7 @@ async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveAp
     begin(store)
     order = submitted(1)
     record(store, order, succeeded(order))
-    short: dict[str, Any] = {"keepalive_interval": 0.2, "read_timeout": 0.5}
-    async with live_api(store, url, **short, max_listeners=1, api_key=KEY) as opened:
+    async with live_api(store, url, keepalive_interval=0.2, max_listeners=1, api_key=KEY) as opened:
         yield opened
     store.close()
 
