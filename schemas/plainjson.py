@@ -19,7 +19,9 @@ MARK = b"\xef\xbb\xbf"
 """The UTF-8 byte order mark."""
 _DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
 _LONG_NUMBER = b"0" * 19
-_EXPONENT = re.compile(rb"(?:^|[:,\[\s])-?[0-9.]+[eE]\+?[0-9]{3}")
+_EXPONENT = re.compile(rb"-?[0-9.]+[eE]\+?[0-9]{3}")
+# Apart from the first, because a search for one of these characters takes a quarter of the time of a search for either.
+_LATER_EXPONENT = re.compile(rb"[:,\[\s]" + _EXPONENT.pattern)
 
 
 class NotJson(ValueError):
@@ -87,7 +89,7 @@ def is_surely_storable(body: bytes, *, max_depth: int = MAX_DEPTH) -> bool:
         or _LONG_NUMBER in digits
         or body.count(b"{") + body.count(b"[") > max_depth
         # 1e999 is parsed as infinity. Ids have such digits too, so a second look excludes them.
-        or (b"0e000" in digits and _EXPONENT.search(body))
+        or (b"0e000" in digits and (_EXPONENT.match(body) or _LATER_EXPONENT.search(body)))
     )
 
 
