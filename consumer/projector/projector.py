@@ -28,6 +28,7 @@ from jobtape.broker.tasks import first_of, wait_for_stop
 from jobtape.consumer.folding import fold_batch
 from jobtape.consumer.projector.attachment import GapFound, attach
 from jobtape.consumer.projector.maintenance.job_rescuer import LOST_AFTER
+from jobtape.consumer.projector.recent_jobs import RecentJobs
 from jobtape.consumer.projector.services import ProjectorServices
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, TapeMissing, ViewUnavailable
@@ -93,6 +94,7 @@ class Projector:
             maintenance=maintenance,
         )
         self._thread = DatabaseThreads("projector")
+        self._recent = RecentJobs()
         self._harmless_step: tuple[int, int] | None = None
 
     @property
@@ -208,6 +210,7 @@ class Projector:
         nothing waits.
         """
         epoch, offset = checkpoint.epoch, checkpoint.offset
+        self._recent.clear()
         while True:
             messages = await reader.read(PREFETCH)
             if lost.is_set():
@@ -260,7 +263,7 @@ class Projector:
     def _commit(self, epoch: int, offset: int | None, messages: Sequence[TapeMessage]) -> FoldedBatch | None:
         """Fold and commit ``messages``, and return the batch; None when the lease or the checkpoint was lost."""
         with self._store.folding() as session:
-            batch = fold_batch(messages, epoch, session.jobs, session.gone)
+            batch = fold_batch(messages, epoch, lambda ids: self._recent.load(ids, session.jobs), session.gone)
             if offset is None and messages[0].offset > 0:
                 batch = replace(batch, horizon=cursor_of(epoch, messages[0].offset) - 1)
                 log.warning(
@@ -268,7 +271,10 @@ class Projector:
                     'see "If the database is lost" in docs/how-to/replay.md',
                     messages[0].offset,
                 )
-            return batch if session.commit(self.owner, (epoch, offset), batch, self._lease) else None
+            if not session.commit(self.owner, (epoch, offset), batch, self._lease):
+                return None
+        self._recent.add(batch)
+        return batch
 
     async def _report_gap(self, gap: Gap, stop: asyncio.Event) -> None:
         """Write the gap to the view, and pause. The caller then reads checkpoint and tape again."""
