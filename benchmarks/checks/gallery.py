@@ -67,11 +67,13 @@ class Gallery:
             "no-worker": self._stop_worker,
             "no-broker": self._stop_broker,
         }
-        for name, step in steps.items():
+        last = max((list(steps).index(name) for name in wanted), default=0)
+        for name, step in list(steps.items())[: last + 1]:
             step()
             if name in wanted:
                 self._take(name)
-        self._broker.start()  # its namespace is removed
+        if "no-broker" in wanted:
+            self._broker.start()  # its namespace is removed
 
     def _take(self, situation: str) -> None:
         slowest = ("", 0.0)
