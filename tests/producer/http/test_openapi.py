@@ -87,6 +87,7 @@ def test_document_lists_all_paths(document: dict[str, Any]) -> None:
         ("get", "/subscriptions"),
         ("get", "/webhooks"),
         ("post", "/webhooks"),
+        ("post", "/webhooks/reencrypt"),
         ("get", "/webhooks/{webhook_id}"),
         ("patch", "/webhooks/{webhook_id}"),
         ("delete", "/webhooks/{webhook_id}"),
