@@ -1,7 +1,7 @@
 """Notifies API processes of what is committed, so that they need not poll the view."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Mapping
 from uuid import uuid4
 
 from aiormq import spec
@@ -25,11 +25,13 @@ class CommitNotifier:
         self._source = uuid4().hex
         self._number = 0
         self._sent: asyncio.Future[None] | None = None
-        self._jobs: set[str] = set()
+        self._jobs: dict[str, bool] = {}
         self._waiting = False
 
-    def notify(self, jobs: Iterable[str]) -> None:
-        """Notify that events of ``jobs`` (ids) were committed; also when there are none, as streams show positions."""
+    def notify(self, jobs: Mapping[str, bool]) -> None:
+        """Notify that events of ``jobs`` (by id whether the job has ended) were committed; also when there are none, as
+        streams show positions.
+        """
         # With more the notice names none; without a bound they would pile up while the broker is away.
         if len(self._jobs) <= MOST_JOBS:
             self._jobs.update(jobs)
@@ -39,8 +41,8 @@ class CommitNotifier:
 
     def _send(self) -> None:
         self._number += 1
-        jobs = None if len(self._jobs) > MOST_JOBS else tuple(self._jobs)
-        self._jobs, self._waiting = set(), False
+        jobs = None if len(self._jobs) > MOST_JOBS else self._jobs
+        self._jobs, self._waiting = {}, False
         body = encode_notice(CommitNotice(self._source, self._number, jobs))
         self._sent = self._channel.publish(body, "", spec.Basic.Properties(delivery_mode=TRANSIENT), mandatory=False)
         self._sent.add_done_callback(self._on_sent)

@@ -105,7 +105,7 @@ class ProjectorServices:
 
     def notify(self, batch: FoldedBatch, cursor: int) -> None:
         """Notify the services and the API processes that the fold has committed ``batch``, which ends at ``cursor``."""
-        self._commits.notify(job.id for job in batch.jobs)
+        self._commits.notify({job.id: job.final for job in batch.jobs})
         self._active.notify(batch, cursor)
         self._placer.notify(batch)
         self._lost.notify(batch)

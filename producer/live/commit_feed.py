@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from jobtape.broker.channels import consuming_exchange
@@ -21,14 +21,14 @@ RETRY_PAUSE: Final = 2.0
 MOST_NOTICES: Final = 100
 """Notices on the queue; then the oldest are dropped."""
 
-OnCommit = Callable[[Collection[str] | None], None]
+OnCommit = Callable[[Mapping[str, bool] | None], None]
 
 
 class CommitFeed:
     """Calls ``callbacks`` for notices while it is held, over the connection of ``link``.
 
-    A callback gets the ids of the jobs with new events; None when it may be any job, since a notice may have been lost.
-    The queue belongs to this process and is deleted with its connection.
+    A callback gets the jobs with new events, by id whether the job has ended; None when it may be any job, since a
+    notice may have been lost. The queue belongs to this process and is deleted with its connection.
     """
 
     def __init__(self, link: Link, topology: Topology) -> None:
@@ -96,7 +96,7 @@ class CommitFeed:
             await ended.wait()
 
     def _on_notices(self, messages: list[Delivered]) -> None:
-        jobs: set[str] | None = set()
+        jobs: dict[str, bool] | None = {}
         for message in messages:
             notice = decode_notice(message.body)
             if notice is None:
@@ -108,6 +108,6 @@ class CommitFeed:
             self._last = notice
         self._call(jobs)
 
-    def _call(self, jobs: Collection[str] | None) -> None:
+    def _call(self, jobs: Mapping[str, bool] | None) -> None:
         for callback in self.callbacks:
             callback(jobs)

@@ -1,7 +1,7 @@
 """All clients that listen in this process: their number, what they share, and their end."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, Literal
 
@@ -112,7 +112,7 @@ class Listeners:
         finally:
             self.commits.release()
 
-    def _on_commit(self, jobs: Collection[str] | None) -> None:
+    def _on_commit(self, jobs: Mapping[str, bool] | None) -> None:
         if jobs is None:
             self.requests.wake_all()
         else:

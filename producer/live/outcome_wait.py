@@ -4,7 +4,8 @@ Theory of operation. No wake-up may be lost between reading the job and going to
 then reads the job, and sleeps only if the job does not satisfy it: the read sees what was committed before, and what
 comes later wakes the request. A notice of the projector only wakes; the answer always comes from the view. A waiting
 request takes no thread and no database connection. Notices may be lost, so it reads the job every second beside them,
-and more often while none arrive.
+and more often while none arrive. A job that was just submitted is hardly in the view yet, so its first read comes a
+moment later, unless a notice comes before: it would only delay those who are executing and folding the job.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from jobtape.producer.service.errors import TooBusy
 from jobtape.producer.service.service import JobService
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.filters.selection import Selection
-from jobtape.schemas.job import Job
+from jobtape.schemas.job import ENDINGS, Job
 
 HEADER: Final = "Prefer"
 APPLIED: Final = "Preference-Applied"
@@ -62,9 +63,10 @@ async def wait_as_preferred(
     job: Job,
     request: Request,
     *,
-    enough: Callable[[Job], bool] = lambda job: job.final,
+    enough: Callable[[Job], bool] | None = None,
+    new: bool = False,
 ) -> Waited:
-    """Wait until ``enough(job)``, as long as the request prefers.
+    """Wait until ``enough(job)``, or the job's end, as long as the request prefers. ``new``: it was just submitted.
 
     Returns earlier when the client has left or the process stops. The header is missing without a preference, or when
     too many listen already.
@@ -72,14 +74,14 @@ async def wait_as_preferred(
     if (seconds := preferred_wait(request, service.limits.max_wait)) is None:
         return job, {}
     applied = {APPLIED: f"wait={seconds}"}
-    if enough(job):
+    if job.final if enough is None else enough(job):
         return job, applied
     deadline = asyncio.get_running_loop().time() + seconds
     try:
         with listeners.admit("wait"):
             leaving = asyncio.create_task(gone(request.receive), name="a client that waits")
             try:
-                found = await _wait(service, listeners, job.id, enough, leaving, deadline)
+                found = await _wait(service, listeners, job.id, enough, leaving, deadline, read=not new)
             finally:
                 leaving.cancel()
     except TooBusy:
@@ -91,23 +93,32 @@ async def _wait(
     service: JobService,
     listeners: Listeners,
     job_id: str,
-    enough: Callable[[Job], bool],
+    enough: Callable[[Job], bool] | None,
     leaving: "asyncio.Task[None]",
     deadline: float,
+    *,
+    read: bool,
 ) -> Job | None:
-    """Return the job as it was read last; None when the view did not answer."""
+    """Return the job as it was read last; None when the view did not answer. ``read``: at once, not after a moment."""
     now = asyncio.get_running_loop().time
+    wanted = Selection(job=job_id, events=ENDINGS if enough is None else frozenset())
     job: Job | None = None
     pause = FIRST_POLL
     while True:
-        with listeners.requests.sleeping(Selection(job=job_id)) as woken:
+        with listeners.requests.sleeping(wanted) as woken:
+            either: set[asyncio.Future[Any]] = {woken, leaving}
+            if not read:
+                read = True
+                timeout = min(FIRST_POLL, deadline - now())
+                await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                continue
             pause = LONGEST_POLL if listeners.commits.live else min(pause * SLOWER, LONGEST_POLL)
             timeout = min(pause, deadline - now())
             try:
                 job = await service.job_in_view(job_id)
             except (ViewUnavailable, TooBusy):
                 timeout = min(AWAY_PAUSE, deadline - now())
-            if (job is not None and enough(job)) or now() >= deadline or leaving.done() or listeners.tail.ended:
+            satisfied = job is not None and (job.final if enough is None else enough(job))
+            if satisfied or now() >= deadline or leaving.done() or listeners.tail.ended:
                 return job
-            either: set[asyncio.Future[Any]] = {woken, leaving}
             await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)

@@ -17,7 +17,7 @@ lost, so it also polls every second beside them.
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -151,7 +151,7 @@ class HistoryTail:
         if self._commits is not None:
             self._commits.release()
 
-    def _on_commit(self, _: Collection[str] | None) -> None:
+    def _on_commit(self, _: Mapping[str, bool] | None) -> None:
         self._new_commit.set()
 
     async def _run(self) -> None:

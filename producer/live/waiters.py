@@ -6,10 +6,11 @@ each group. Filters for one job, which most are, are found by the event's job an
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from jobtape.schemas.filters.selection import Selection
+from jobtape.schemas.job import ENDINGS
 from jobtape.view.store import CommittedEvent
 
 Woken = asyncio.Future[int | None]
@@ -61,12 +62,15 @@ class Waiters:
                     if entry.wanted_by(group.selection):
                         _wake(group, received)
 
-    def wake_jobs(self, jobs: Iterable[str]) -> None:
-        """Wake the sleepers whose filter is for one of ``jobs``."""
+    def wake_jobs(self, jobs: Mapping[str, bool]) -> None:
+        """Wake the sleepers whose filter is for one of ``jobs``, by id whether the job has ended. Those that want only
+        the events with which jobs end sleep on until then.
+        """
         if self._by_job:
-            for job in jobs:
+            for job, ended in jobs.items():
                 for group in self._by_job.get(job, {}).values():
-                    _wake(group, None)
+                    if ended or group.selection.events != ENDINGS:
+                        _wake(group, None)
 
     def wake_all(self) -> None:
         """Wake all sleepers, so that each compares its position with the history."""

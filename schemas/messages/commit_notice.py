@@ -12,11 +12,13 @@ MOST_JOBS: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class CommitNotice:
-    """Events of ``jobs`` (ids; None: of any) were committed. ``number`` counts the notices of ``source`` from 1."""
+    """Events of ``jobs`` (by id whether the job has ended; None: of any) were committed. ``number`` counts the notices
+    of ``source`` from 1.
+    """
 
     source: str
     number: int
-    jobs: tuple[str, ...] | None
+    jobs: dict[str, bool] | None
 
     def follows(self, before: "CommitNotice | None") -> bool:
         """Return whether no notice was lost since ``before``."""

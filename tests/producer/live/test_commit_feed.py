@@ -1,7 +1,7 @@
 """Notices of commits: listeners and requests learn of them without polling, and by polling when none come."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
@@ -11,6 +11,9 @@ from jobtape.consumer.projector.commit_notifier import CommitNotifier
 from jobtape.producer.live import commit_feed, outcome_wait, tail
 from jobtape.producer.live.commit_feed import CommitFeed
 from jobtape.producer.live.listeners import Listeners
+from jobtape.producer.live.waiters import Waiters
+from jobtape.schemas.filters.selection import Selection
+from jobtape.schemas.job import ENDINGS
 from jobtape.schemas.messages.commit_notice import MOST_JOBS, CommitNotice, decode_notice, encode_notice
 from jobtape.view.store import Store
 from tests.broker.proxy import Proxy
@@ -92,7 +95,7 @@ async def test_feed_is_bound_again_after_a_cut(rig: Rig) -> None:
                 await eventually(lambda: not feed.live, what="the loss is noticed")
             await eventually(lambda: feed.live)
             before = len(calls)
-            notifier.notify(["job"])
+            notifier.notify({"job": False})
             await eventually(lambda n=before: len(calls) > n, what="the notice arrives")  # type: ignore[misc]
         await feed.close()
         await link.close()
@@ -118,32 +121,32 @@ async def test_feed_has_a_queue_only_while_it_is_held(rig: Rig) -> None:
 
 
 async def test_commits_meanwhile_are_notified_together(rig: Rig) -> None:
-    received: list[Collection[str] | None] = []
+    received: list[Mapping[str, bool] | None] = []
     async with held_feed(rig, received):
         notifier = CommitNotifier(rig.link, rig.topology)
-        notifier.notify(["first"])
+        notifier.notify({"first": False})
         await eventually(lambda: len(received) == 2)
         assert received.pop() is None, "it is not known whether notices were before it"
         jobs = [f"job-{n}" for n in range(100)]
         for job in jobs:
-            notifier.notify([job])
+            notifier.notify({job: False})
         await eventually(lambda: {*jobs} == {job for each in received[1:] if each is not None for job in each})
         assert len(received) <= 3
 
 
 async def test_lost_foreign_or_large_notice_concerns_any_job(rig: Rig) -> None:
-    received: list[Collection[str] | None] = []
+    received: list[Mapping[str, bool] | None] = []
     async with held_feed(rig, received):
         notifier, other = (CommitNotifier(rig.link, rig.topology) for _ in range(2))
-        steps: list[tuple[Callable[[], None], Collection[str] | None]] = [
-            (lambda: notifier.notify(["a"]), None),
-            (lambda: notifier.notify(["b"]), {"b"}),
-            (lambda: other.notify(["c"]), None),
-            (lambda: other.notify([]), set()),
-            (lambda: other.notify(map(str, range(MOST_JOBS + 1))), None),
+        steps: list[tuple[Callable[[], None], Mapping[str, bool] | tuple[()] | None]] = [
+            (lambda: notifier.notify({"a": False}), None),
+            (lambda: notifier.notify({"b": True}), {"b": True}),
+            (lambda: other.notify({"c": False}), None),
+            (lambda: other.notify({}), {}),
+            (lambda: other.notify({str(n): False for n in range(MOST_JOBS + 1)}), None),
             (lambda: setattr(other, "_number", other._number + 1), ()),
-            (lambda: other.notify(["d"]), None),
-            (lambda: other.notify(["e"]), {"e"}),
+            (lambda: other.notify({"d": False}), None),
+            (lambda: other.notify({"e": False}), {"e": False}),
         ]
         for step, expected in steps:
             before = len(received)
@@ -156,19 +159,32 @@ async def test_lost_foreign_or_large_notice_concerns_any_job(rig: Rig) -> None:
 async def test_ids_do_not_pile_up_while_the_broker_is_away(rig: Rig) -> None:
     notifier = CommitNotifier(Link("amqp://127.0.0.1:1/", name="away"), rig.topology)
     for n in range(100):
-        notifier.notify(f"{n}-{m}" for m in range(100))
+        notifier.notify({f"{n}-{m}": False for m in range(100)})
     assert MOST_JOBS < len(notifier._jobs) <= MOST_JOBS + 100
 
 
+async def test_who_waits_for_an_outcome_sleeps_until_the_job_has_ended() -> None:
+    waiters = Waiters()
+    with (
+        waiters.sleeping(Selection(job="a", events=ENDINGS)) as outcome,
+        waiters.sleeping(Selection(job="a")) as change,
+        waiters.sleeping(Selection(job="b", events=ENDINGS)) as other,
+    ):
+        waiters.wake_jobs({"a": False, "c": True})
+        assert (outcome.done(), change.done(), other.done()) == (False, True, False)
+        waiters.wake_jobs({"a": True})
+        assert (outcome.done(), other.done()) == (True, False)
+
+
 def test_other_messages_are_no_notices() -> None:
-    for body in (b"", b"12", b"\xff", b"{}", b'{"source":"a","number":"x","jobs":[]}', b'{"source":"a","number":1}'):
+    for body in (b"", b"12", b"\xff", b"{}", b'{"source":"a","number":"x","jobs":{}}', b'{"source":"a","number":1}'):
         assert decode_notice(body) is None
-    notice = CommitNotice("a", 1, ("x",))
+    notice = CommitNotice("a", 1, {"x": True})
     assert decode_notice(encode_notice(notice)) == notice
 
 
 @asynccontextmanager
-async def held_feed(rig: Rig, received: list[Collection[str] | None]) -> AsyncIterator[None]:
+async def held_feed(rig: Rig, received: list[Mapping[str, bool] | None]) -> AsyncIterator[None]:
     """Hold a feed that adds what it calls back with to ``received``, which has one element then."""
     feed = CommitFeed(rig.link, rig.topology)
     feed.callbacks.append(received.append)

@@ -166,7 +166,7 @@ async def fork_flow(job_id: JobId, request: Request, producer: RunningProducer) 
     else:
         asked = Submission(type=FLOW, payload={"fork": job_id, **fork.model_dump(mode="json")})
         new = await producer.submit_once(idempotency_scope(request), KeyedOrder.of(key, asked, order, utc_now()))
-    return await answer_for(request, producer, new)
+    return await answer_for(request, producer, new, new=key is None)
 
 
 def _check_flow(job: Job) -> None:

@@ -92,13 +92,16 @@ async def submit_and_answer(request: Request, producer: Producer, read: Callable
     else:
         keyed = await request_body.call(len(body), lambda: producer.keyed(key, allowed()))
         job = await producer.submit_once(idempotency_scope(request), keyed)
-    return await answer_for(request, producer, job)
+    return await answer_for(request, producer, job, new=key is None)
 
 
-async def answer_for(request: Request, producer: Producer, job: Job) -> Response:
-    """Return the response to a request that has submitted ``job``, after the wait that the request prefers."""
+async def answer_for(request: Request, producer: Producer, job: Job, *, new: bool) -> Response:
+    """Return the response to a request that has submitted ``job``, after the wait that the request prefers.
+
+    ``new``: this request has submitted it, not one before with the same key.
+    """
     headers = location(request, job)
-    job, applied = await wait_as_preferred(producer, producer.listeners, job, request)
+    job, applied = await wait_as_preferred(producer, producer.listeners, job, request, new=new)
     headers |= applied
     if applied and job.final:
         return PydanticJSONResponse(job_out(job), 200, headers)
