@@ -59,10 +59,10 @@ def is_active(connection: Connection, owner: str) -> bool:
 
 def advance(
     connection: DriverConnection, owner: str, expected: tuple[int, int | None], batch: FoldedBatch, lease_seconds: float
-) -> bool:
+) -> None:
     """Move from ``expected`` (epoch, offset) to the end of ``batch`` and renew the lease.
 
-    Returns False when the checkpoint is elsewhere or another projector's.
+    The transaction raises NothingChanged when the checkpoint is elsewhere or another projector's.
     """
     epoch, offset = expected
     values = {
@@ -74,7 +74,7 @@ def advance(
         "to_digest": batch.digest,
         "at_least": batch.horizon,
     }
-    return connection.change(_ADVANCE, values) == 1
+    connection.change_one(_ADVANCE, values)
 
 
 def raise_horizon(connection: Connection, cursor: int) -> None:

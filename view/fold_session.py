@@ -5,7 +5,7 @@ from collections.abc import Collection
 from jobtape.schemas.job import Job
 from jobtape.view import checkpoint, projection, tables
 from jobtape.view.rows import job_from_driver
-from jobtape.view.sql.driver import DriverConnection
+from jobtape.view.sql.driver import DriverConnection, NothingChanged
 from jobtape.view.values import FoldedBatch
 
 
@@ -31,8 +31,10 @@ class FoldSession:
 
     def commit(self, owner: str, expected: tuple[int, int | None], batch: FoldedBatch, lease_seconds: float) -> bool:
         """See ``Store.commit``."""
-        with self._connection.transaction():
-            active = checkpoint.advance(self._connection, owner, expected, batch, lease_seconds)
-            if active:
+        try:
+            with self._connection.transaction():
+                checkpoint.advance(self._connection, owner, expected, batch, lease_seconds)
                 projection.write(self._connection, batch)
-            return active
+        except NothingChanged:
+            return False
+        return True

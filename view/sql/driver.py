@@ -15,6 +15,11 @@ import psycopg
 from sqlalchemy import Column, Dialect, TypeDecorator
 from sqlalchemy.dialects import sqlite
 
+
+class NothingChanged(Exception):
+    """The row that an update must change is not there."""
+
+
 Parameters = Mapping[str, Any]
 Rows = Sequence[Sequence[Any]]
 
@@ -40,11 +45,14 @@ class DriverConnection(ABC):
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
-        """Return a context in which statements are one transaction, which is rolled back on any error."""
+        """Return a context in which statements are one transaction, which is rolled back on any error.
+
+        It raises NothingChanged, here or at the statement, if that is why it is rolled back.
+        """
 
     @abstractmethod
-    def change(self, statement: Any, parameters: Parameters) -> int:
-        """Execute an update or a delete, and return how many rows it concerned."""
+    def change_one(self, statement: Any, parameters: Parameters) -> None:
+        """Execute an update of one row. If there is no such row, the transaction raises NothingChanged."""
 
     @abstractmethod
     def execute(self, statement: Any, parameters: Parameters | Sequence[Parameters] = ()) -> None:
@@ -81,8 +89,9 @@ class SqliteConnection(DriverConnection):
                 self._driver.rollback()
             raise
 
-    def change(self, statement: Any, parameters: Parameters) -> int:
-        return self._driver.execute(*_compiled(statement, self.dialect, parameters)).rowcount
+    def change_one(self, statement: Any, parameters: Parameters) -> None:
+        if self._driver.execute(*_compiled(statement, self.dialect, parameters)).rowcount != 1:
+            raise NothingChanged
 
     def execute(self, statement: Any, parameters: Parameters | Sequence[Parameters] = ()) -> None:
         for each in _sets(parameters):
@@ -102,7 +111,6 @@ class PostgresConnection(DriverConnection):
         self._driver = driver
         self._settings = settings
         self._copies: list[tuple[str, Rows]] = []
-        self._pipeline: psycopg.Pipeline | None = None
 
     def select_in(self, values: Collection[str], *columns: Column[str]) -> list[list[tuple[Any, ...]]]:
         with self._pipelined() if self._settings is None else self.transaction():
@@ -129,16 +137,18 @@ class PostgresConnection(DriverConnection):
             if self._copies:
                 self._copy()
                 self._driver.execute(b"COMMIT")
-        except BaseException:
+        except BaseException as error:
             with suppress(psycopg.Error):
                 self._driver.rollback()
+            if isinstance(error, psycopg.errors.DivisionByZero):
+                raise NothingChanged from None
             raise
 
-    def change(self, statement: Any, parameters: Parameters) -> int:
-        cursor = self._driver.execute(*_encoded(statement, self.dialect, parameters))
-        if self._pipeline is not None:
-            self._pipeline.sync()
-        return cursor.rowcount
+    def change_one(self, statement: Any, parameters: Parameters) -> None:
+        # The server itself ends the transaction, so the statements after this one need not wait for its answer.
+        text, values = _compiled(statement, self.dialect, parameters)
+        checked = f"WITH changed AS ({text} RETURNING 1) SELECT 1 / count(*) FROM changed"  # noqa: S608 - our own SQL
+        self._driver.execute(checked.encode(), values)
 
     def execute(self, statement: Any, parameters: Parameters | Sequence[Parameters] = ()) -> None:
         for each in _sets(parameters):
@@ -153,17 +163,8 @@ class PostgresConnection(DriverConnection):
                 for row in rows:
                     copy.write_row(row)
 
-    @contextmanager
-    def _pipelined(self) -> Iterator[None]:
-        if self._settings is not None:
-            yield
-            return
-        with self._driver.pipeline() as pipeline:
-            self._pipeline = pipeline
-            try:
-                yield
-            finally:
-                self._pipeline = None
+    def _pipelined(self) -> AbstractContextManager[object]:
+        return nullcontext() if self._settings is not None else self._driver.pipeline()
 
 
 _SQLITE: Final = sqlite.dialect(paramstyle="named")
