@@ -11,6 +11,7 @@ import pytest
 
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.errors import JobtapeError
+from jobtape.view.sql import bulk
 from jobtape.view.store import Checkpoint, FoldedBatch, Gap, JobQuery, Store
 from tests.view.samples import at_once, commit, folded, record, submitted
 
@@ -93,7 +94,8 @@ def test_commit_moves_checkpoint_and_renews_lease(store: Store) -> None:
 def test_commit_of_another_owner_or_offset_writes_nothing(
     store: Store, owner: str, expected: tuple[int, int | None]
 ) -> None:
-    assert not store.commit(owner, expected, folded([submitted(1)]), 60)
+    for jobs in (1, bulk.COPIED):
+        assert not store.commit(owner, expected, folded([submitted(n) for n in range(jobs)]), 60)
     assert now(store).offset is None
     assert store.history() == []
     assert store.list_jobs(JobQuery()) == []
