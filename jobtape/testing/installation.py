@@ -17,6 +17,7 @@ from jobtape.process import clock
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.events import JobEvent, decode
 from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.job_types.schedules import schedules_to_sync
 from jobtape.subscribing import subscribe
 from jobtape.testing.broker.broker import MemoryBroker
 from jobtape.testing.loop import LoopThread
@@ -125,6 +126,17 @@ class Installation:
         passed = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
         self._thread.call_blocking(self._advance, passed.total_seconds(), timeout)
 
+    async def sync_schedules(self) -> None:
+        """Put the schedules of ``@job(…, schedule=…)`` in force, as a deployment does by ``jobtape schedules sync``.
+
+        Raises JobTypeInvalid for a name that is twice, and JobtapeError with the API's answer if it refuses them.
+        """
+        _check_sync(await self.client.put("/schedules", json=self._schedules))
+
+    def sync_schedules_sync(self) -> None:
+        """Put the schedules in force as ``sync_schedules`` does, and block."""
+        _check_sync(self.sync_client.put("/schedules", json=self._schedules))
+
     @cached_property
     def client(self) -> httpx.AsyncClient:
         """The REST API. An answer arrives when it has ended, so read no stream that does not end."""
@@ -175,6 +187,11 @@ class Installation:
     @property
     def _headers(self) -> dict[str, str]:
         return {} if self.settings.api_key is None else {"Authorization": f"Bearer {self.settings.api_key}"}
+
+    @property
+    def _schedules(self) -> dict[str, Any]:
+        declared = {name: job_type.schedules for name, job_type in self._job_types.items()}
+        return {"origin": "code", "items": schedules_to_sync(declared)}
 
     def _fold(self) -> None:
         """Return when the view has everything that was submitted."""
@@ -269,6 +286,11 @@ class Installation:
             raise JobtapeError(
                 f"the jobs did not end in time: {left}. Give drain a longer timeout=, or end the handler"
             )
+
+
+def _check_sync(answer: httpx.Response) -> None:
+    if answer.is_error or answer.json()["refused"]:
+        raise JobtapeError(f"the schedules were not put in force: {answer.text}")
 
 
 def _name(job_type: JobType[Any] | str) -> str:

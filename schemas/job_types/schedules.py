@@ -114,3 +114,22 @@ def declared_schedules(
             raise JobTypeInvalid(f"{where}: two schedules are called {name!r}: give them different names, name=...")
         found[name] = DeclaredSchedule(name, ticks, dict(times.payload), dict(times.labels))
     return tuple(found.values())
+
+
+def schedules_to_sync(declared: Mapping[str, Sequence[DeclaredSchedule]]) -> list[dict[str, Any]]:
+    """Return the items of ``PUT /schedules`` for the schedules that job types declare, by the type's name.
+
+    Raises JobTypeInvalid for a name that is twice.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for job_type, schedules in declared.items():
+        for each in schedules:
+            if each.name in found:
+                raise JobTypeInvalid(
+                    f"two schedules are called {each.name!r}, of {found[each.name]['type']} and {job_type}: give "
+                    "one another name, Cron(..., name=...)"
+                )
+            when = each.ticks.model_dump(mode="json", exclude_none=True, exclude={"paused"})
+            body = {"name": each.name, "type": job_type, "payload": each.payload, "labels": each.labels}
+            found[each.name] = {**body, **when}
+    return list(found.values())

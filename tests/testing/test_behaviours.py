@@ -184,6 +184,15 @@ async def test_schedule_submits_a_job_at_each_tick(jt: Installation, ran: list[A
     assert ran == ["tick"] * 3
 
 
+async def test_declared_schedule_is_in_force_after_a_sync(jt: Installation, ran: list[Any]) -> None:
+    await jt.advance(hours=2)
+    assert ran == []
+    await jt.sync_schedules()
+    await jt.advance(hours=2)
+    assert ran == ["tick"] * 2
+    await jt.client.delete("/schedules/tick")
+
+
 async def test_batch_handler_gets_jobs_together(jt: Installation) -> None:
     submitted = [await jobs.many.submit(n=n) for n in range(3)]
     await jt.drain()

@@ -11,7 +11,7 @@ from jobtape.cli.errors import FAILED, OK, WrongUse
 from jobtape.cli.escaping import one_line
 from jobtape.cli.options import DEFAULT_URL, AppDir, Jobs, Json, Labels, RangeUntil, Url
 from jobtape.cli.values import labels_of, payload_of, time_of
-from jobtape.schemas.errors import JobTypeInvalid
+from jobtape.schemas.job_types.schedules import schedules_to_sync
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
 
@@ -156,21 +156,10 @@ def sync(
 
 
 def _declared(jobs: str | None, app_dir: str | None) -> list[dict[str, Any]]:
-    """Return the schedules of the job modules as the API takes them. Raises JobTypeInvalid for a name that is twice."""
     from jobtape.cli.parts.start import job_types_of, settings_with  # noqa: PLC0415 - loads the settings
 
-    found: dict[str, dict[str, Any]] = {}
-    for job_type in job_types_of(settings_with(jobs=jobs, app_dir=app_dir)).values():
-        for each in job_type.schedules:
-            if each.name in found:
-                raise JobTypeInvalid(
-                    f"two schedules are called {each.name!r}, of {found[each.name]['type']} and {job_type.name}: give "
-                    "one another name, Cron(..., name=...)"
-                )
-            when = each.ticks.model_dump(mode="json", exclude_none=True, exclude={"paused"})
-            body = {"name": each.name, "type": job_type.name, "payload": each.payload, "labels": each.labels}
-            found[each.name] = {**body, **when}
-    return list(found.values())
+    found = job_types_of(settings_with(jobs=jobs, app_dir=app_dir))
+    return schedules_to_sync({name: job_type.schedules for name, job_type in found.items()})
 
 
 def _when(schedule: dict[str, Any]) -> str:
