@@ -126,10 +126,15 @@ class Counted:
             names = Counter(fact.event.name for fact in of)
             compare(f"failures {each.id}", (each.failed, each.retrying), (names["failed"], names["retrying"]))
             compare(f"failed jobs {each.id}", each.jobs, len(self._failed(each.id)))
-            compare(f"example {each.id}", each.example, max(self._with(each.id), default=None))
+            compare(f"example {each.id}", each.example, self._example(each.id))
             times = [fact.event.time for fact in self.facts if fact.group == each.id]
             compare(f"times {each.id}", (each.first, each.last), (min(times), max(times)))
         return found
+
+    def _example(self, group: str) -> str | None:
+        """Return the newest job with the error of a group; if none has it any more, that of the last event."""
+        last = next(fact.event.subject for fact in reversed(self.facts) if fact.group == group)
+        return max(self._with(group), default=last if last in self.jobs else None)
 
     def _with(self, group: str) -> list[str]:
         return [job.id for job in self.jobs.values() if job.failure == group]

@@ -61,7 +61,7 @@ def _labels(jobs: Iterable[Job]) -> list[tuple[str, str, str]]:
 
 def _write_failures(connection: Connection | DriverConnection, failures: Iterable[FailureSpan], table: Table) -> None:
     rows = [
-        {**asdict(span.group), "first": span.first, "last": span.last}
+        {**asdict(span.group), "first": span.first, "last": span.last, "newest": span.newest}
         for span in sorted(failures, key=lambda span: span.group.id)
     ]
     connection.execute(span_failures(connection.dialect.name, table), rows)
@@ -80,8 +80,9 @@ def span_failures(dialect: str, failures: Table, source: Any = None) -> Any:
     """Return the insert of failure groups, whose times are extended where a group exists."""
     insert = bulk.upsert(dialect, failures)
     insert = insert if source is None else insert.from_select(list(failures.c.keys()), source)
-    first, last, new = failures.c.first, failures.c.last, insert.excluded
-    span = {"first": case((new.first < first, new.first), else_=first), "last": bulk.greater(last, new.last)}
+    first, new = failures.c.first, insert.excluded
+    span = {name: bulk.greater(failures.c[name], new[name]) for name in ("last", "newest")}
+    span["first"] = case((new.first < first, new.first), else_=first)
     return insert.on_conflict_do_update(index_elements=["id"], set_=span)
 
 

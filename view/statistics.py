@@ -1,14 +1,14 @@
 """Reads the sums of ``tallies``, and keeps their table small."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Table, case, delete, func, literal, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, case, delete, func, literal, select
 
-from jobtape.schemas.events import EVENT_NAMES, Failed, Retrying
+from jobtape.schemas.events import EVENT_NAMES, Failed, Retrying, decode
 from jobtape.schemas.failure_group import line_of
 from jobtape.schemas.job import ErrorInfo, JobState
 from jobtape.view import checkpoint, tables
@@ -79,8 +79,8 @@ class Sums:
 @dataclass(frozen=True, slots=True)
 class FailureCount:
     """A group of failures. ``failed`` and ``retrying``: its events in a range. ``jobs``: those that are failed now.
-    ``example``: the newest job with such an error. ``message`` and ``line``: of its error; ``line`` is in the file of
-    ``where``.
+    ``example``: the newest job with such an error; if no job has it any more, that of the newest event. ``message`` and
+    ``line``: of its error; ``line`` is in the file of ``where``.
     """
 
     id: str
@@ -198,14 +198,18 @@ class Statistics(StorePart):
                 tables.jobs.c.id.in_([row["example"] for row in rows if row["example"] is not None])
             )
             errors = {job: ErrorInfo.model_validate_json(error) for job, error in connection.execute(newest) if error}
-        groups = {row["id"]: row for row in rows}
+            event = tables.history.c
+            ended = select(event.cursor, event.job_id, event.event).where(
+                event.cursor.in_([row["newest"] for row in rows if row["example"] is None])
+            )
+            events_left = {cursor: (job, body) for cursor, job, body in connection.execute(ended)}
+        groups = {row["id"]: _group_of(row, errors, events_left) for row in rows}
         return [
             FailureCount(
                 **groups[key],
                 failed=events[key].get(Failed.name, 0),
                 retrying=events[key].get(Retrying.name, 0),
                 jobs=still.get(key, 0),
-                **_details(errors.get(groups[key]["example"])),
             )
             for key in page
             if key in groups
@@ -262,5 +266,15 @@ def _trim(connection: Connection, table: Table, old: OldHour, *, keep: bool) -> 
     connection.execute(delete(table).where(within))
 
 
-def _details(error: ErrorInfo | None) -> dict[str, Any]:
-    return {} if error is None else {"message": error.message[:_MESSAGE], "line": line_of(error)}
+def _group_of(
+    row: RowMapping, errors: Mapping[str, ErrorInfo], events_left: Mapping[int, tuple[str, str]]
+) -> dict[str, Any]:
+    """Return the fields of a group. ``events_left``: job and body of the newest events of groups without example."""
+    found = dict(row)
+    newest = found.pop("newest")
+    error = errors.get(found["example"])
+    if newest in events_left:
+        found["example"], body = events_left[newest]
+        event = decode(body.encode())
+        error = event.data.error if isinstance(event, Failed | Retrying) else None
+    return found | ({} if error is None else {"message": error.message[:_MESSAGE], "line": line_of(error)})

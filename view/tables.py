@@ -221,7 +221,8 @@ tally = _tally("tally")
 # here.
 tally_of_removed = _tally("tally_of_removed")
 
-# The groups of failures. ``first`` and ``last``: the times of their first and last event.
+# The groups of failures. ``first`` and ``last``: the times of their first and last event. ``newest``: the highest
+# cursor of their events, which retention may have removed from the history.
 failures = Table(
     "failures",
     metadata,
@@ -232,6 +233,7 @@ failures = Table(
     Column("where", Text),
     Column("first", UtcTime, nullable=False),
     Column("last", UtcTime, nullable=False),
+    Column("newest", BigInteger, nullable=False),
 )
 
 barriers = Table(

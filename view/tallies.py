@@ -62,11 +62,12 @@ bucket is 0. ``minute``: since 1970, of the event; ``ALWAYS`` for states and gat
 
 @dataclass(frozen=True, slots=True)
 class FailureSpan:
-    """A group of failures with the times of its first and its last event."""
+    """A group of failures with the times of its first and its last event. ``newest``: the highest cursor of one."""
 
     group: FailureGroup
     first: datetime
     last: datetime
+    newest: int
 
 
 class Tally:
@@ -91,7 +92,7 @@ class Tally:
         if type(event) is Failed or type(event) is Retrying:
             group = group_of(event.data.job_type, event.data.reason, event.data.error)
             bucket = failure_bucket(group.id)
-            self._extend(FailureSpan(group, time, time))
+            self._extend(FailureSpan(group, time, time, after.cursor))
         sums[event.name, minute, job_type, queue, bucket] += 1
         if type(event) is Started:
             started: datetime | None = time
@@ -128,7 +129,7 @@ class Tally:
     def _extend(self, span: FailureSpan) -> None:
         known = self._failures.get(span.group.id, span)
         self._failures[span.group.id] = FailureSpan(
-            span.group, min(known.first, span.first), max(known.last, span.last)
+            span.group, min(known.first, span.first), max(known.last, span.last), max(known.newest, span.newest)
         )
 
 

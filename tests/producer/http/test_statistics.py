@@ -163,6 +163,15 @@ async def test_failures_are_grouped_by_cause(filled: Api) -> None:
     assert paged == everything
 
 
+async def test_failure_that_was_mended_by_retries_has_its_message(store: Store, database_url: str) -> None:
+    second = succeeded(RUNS).data.model_copy(update={"attempt": 2})
+    fill(store, RUNS, retrying(RUNS), succeeded(RUNS).model_copy(update={"data": second}))
+    async with api(without_broker(database_url), ready=False) as served:
+        (found,) = (await get(served, "/failures"))["items"]
+    assert (found["retrying"], found["jobs"]) == (1, 0)
+    assert (found["example"], found["message"], found["line"]) == (RUNS.subject, "x", 14)
+
+
 async def test_jobs_of_a_failure(filled: Api) -> None:
     values = (await get(filled, "/failures"))["items"][0]
     jobs = (await get(filled, "/jobs", failure=values["id"]))["items"]

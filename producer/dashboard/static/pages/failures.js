@@ -5,6 +5,7 @@ import { useEvery, useLoad } from "../core/load.js";
 import { asOf, change, link, route } from "../core/route.js";
 import { Empty, Foreign, ProblemBox, Time } from "../parts/basics.js";
 import { BulkButton } from "../parts/bulk.js";
+import { linkOf } from "../parts/failure_name.js";
 import { counted } from "../parts/tasks.js";
 
 /** @typedef {import("../core/types.js").Failure} Failure */
@@ -61,7 +62,7 @@ function Group({ group }) {
   const failed = { failure: group.id, state: "failed" };
   return html`<section class="group" aria-label=${`${group.type}: ${group.error}`}>
     <header>
-      <h2><a data-row href=${link("jobs", { failure: group.id })}>${group.error}</a> <span class="quiet">in</span> ${group.type}${group.message && html`<span class="fault">: <${Foreign} text=${group.message} limit=${160} /></span>`}</h2>
+      <h2><a data-row href=${linkOf(group)}>${group.error}</a> <span class="quiet">in</span> ${group.type}${group.message && html`<span class="fault">: <${Foreign} text=${group.message} limit=${160} /></span>`}</h2>
       <div class="tools">
         ${group.example !== null && html`<a href=${link(`jobs/${group.example}`)}>Newest job</a>`}
         ${group.jobs > 0 && html`<a href=${link("jobs", failed)}>${counted(group.jobs, "failed job")}</a>`}

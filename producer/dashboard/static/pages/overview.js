@@ -10,6 +10,7 @@ import { RANGES, rangeShown, readStats, total } from "../core/stats.js";
 import { shownTime } from "../core/time_travel.js";
 import { duration, local, seconds } from "../core/times.js";
 import { Empty, Foreign, Message, ProblemBox, Section, State, Time } from "../parts/basics.js";
+import { linkOf } from "../parts/failure_name.js";
 import { Outcome } from "../parts/outcome.js";
 import { Plot } from "../parts/plot.js";
 import { counted } from "../parts/tasks.js";
@@ -255,7 +256,7 @@ function Failures({ groups }) {
         : groups.length === 0
           ? html`<p class="quiet">Nothing has failed.</p>`
           : html`<ul class="brief">${groups.map(
-              (one) => html`<li key=${one.id}><a data-row href=${link("jobs", { failure: one.id })}>${one.type}</a>
+              (one) => html`<li key=${one.id}><a data-row href=${linkOf(one)}>${one.type}</a>
                 <span class="outcome fault"><${Foreign} text=${one.message ? `${one.error}: ${one.message}` : one.error} limit=${160} /></span>
                 <span class="quiet">${one.jobs > 0 ? `${counted(one.jobs, "job")} failed` : counted(one.failed + one.retrying, "failed attempt")}</span> <${Time} at=${one.last} /></li>`,
             )}</ul>`

@@ -158,7 +158,10 @@ class FailureOut(BaseModel):
     first: datetime
     last: datetime
     jobs: int = Field(description="Jobs that are failed now, with this as their last error.")
-    example: str | None = Field(description="The newest job with this error; null if retention has removed it.")
+    example: str | None = Field(
+        description="The newest job with this error; when no job has it any more, the last one that had it. Null if "
+        "retention has removed it."
+    )
     message: str | None = Field(description="The message of that job's error, up to 500 characters.")
     line: int | None = Field(description="The line of that job's error, in the file of `where`.")
 
