@@ -137,9 +137,9 @@ def otlp_exporter(signal: Signal) -> Any:
     try:
         if protocol == "http/protobuf":
             if signal == "TRACES":
-                from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+                from jobtape.telemetry.otlp import Exporter  # noqa: PLC0415
 
-                return OTLPSpanExporter()
+                return Exporter()
             from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415
 
             return OTLPMetricExporter()

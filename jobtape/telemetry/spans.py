@@ -4,10 +4,11 @@ These conventions are still in development. There has been no other version here
 has nothing to choose from.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib.metadata import version
+from types import TracebackType
 from typing import Final, Literal
 
 from opentelemetry import context as contexts
@@ -15,6 +16,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from jobtape.telemetry.request_span import RequestSpan, Scope
 from jobtape.telemetry.roots import Roots
 from jobtape.telemetry.work import ExecutionSpan, Work
 
@@ -37,9 +39,12 @@ class SpanElsewhere(NonRecordingSpan):
 
     def __init__(self, traceparent: str) -> None:
         self.traceparent = traceparent
+        self._read: SpanContext | None = None
 
     def get_span_context(self) -> SpanContext:
-        return _context(self.traceparent)
+        if self._read is None:
+            self._read = _context(self.traceparent)
+        return self._read
 
     def __repr__(self) -> str:
         return f"SpanElsewhere({self.traceparent!r})"
@@ -58,6 +63,14 @@ class HandlerSpan:
             self.span.set_attribute("error.type", error_type)
             self.span.set_status(Status(StatusCode.ERROR))
         self.span.end()
+
+    def __enter__(self) -> str:
+        return self.traceparent
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.end(None if error_type is None else error_type.__qualname__)
 
 
 class Spans:
@@ -80,12 +93,12 @@ class Spans:
             return None if self._roots is None else self._roots.decide()
         return parent if self._parent_decides and not int(parent[-2:], 16) & 1 else None
 
-    def name_request(self, method: str, route: str) -> None:
-        """Name the current span, which is that of a request, as FastAPI names those that its router answers."""
-        span = trace.get_current_span()
-        if span.is_recording():
-            span.update_name(f"{method} {route}")
-            span.set_attribute("http.route", route)
+    def request(self, scope: Scope, parent: str | None, method: str) -> RequestSpan | str:
+        """Start the span of a request, or return the context to pass on. See ``tracing.request``."""
+        left_out = self.left_out(parent)
+        if left_out is not None:
+            return left_out
+        return RequestSpan(self._tracer, scope, Context() if parent is None else _below(parent), method=method)
 
     def current(self) -> str | None:
         """Return the context of the current span; None if there is none."""
@@ -106,21 +119,23 @@ class Spans:
         elif traceparent is not None:
             contexts.attach(_below(traceparent))
 
-    def sending(self, destination: str, work: Work, parent: str | None) -> AbstractContextManager[str | None]:
-        """Return the span of a publish. See ``tracing.sending``."""
-        left_out = self.left_out(parent)
-        return self._sending(destination, work, parent) if left_out is None else nullcontext(left_out)
+    def sending(self, destination: str, work: Work, given: str | None) -> AbstractContextManager[str | None]:
+        """Return the span of a publish. It is not made the current one, because nothing is below it here.
 
-    @contextmanager
-    def _sending(self, destination: str, work: Work, parent: str | None) -> Iterator[str | None]:
-        with self._tracer.start_as_current_span(
-            f"send {destination}",
-            context=Context() if parent is None else _below(parent),
-            kind=SpanKind.PRODUCER,
-            attributes=_attributes("send", destination, work),
-            record_exception=False,
-        ) as span:
-            yield _text(span.get_span_context())
+        ``given``: the context of the span above if there is no current one.
+        """
+        context = None
+        if not trace.get_current_span().is_recording():
+            parent = self.current() or given
+            left_out = self.left_out(parent)
+            if left_out is not None:
+                return nullcontext(left_out)
+            context = Context() if parent is None else _below(parent)
+        attributes = _attributes("send", destination, work)
+        kind = SpanKind.PRODUCER
+        return HandlerSpan(
+            self._tracer.start_span(f"send {destination}", context=context, kind=kind, attributes=attributes)
+        )
 
     def started(
         self,

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 from jobtape.telemetry.work import ExecutionSpan, Work
 
 if TYPE_CHECKING:
+    from jobtape.telemetry.request_span import RequestSpan
     from jobtape.telemetry.spans import Spans
 
 HEADER: Final = "traceparent"
-NOT_SAMPLED: Final = "jobtape.not_sampled"
-"""In the ASGI scope of a request without a span: its trace context."""
 _FORMAT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
 _given: ContextVar[str | None] = ContextVar("jobtape_traceparent", default=None)
@@ -44,22 +43,13 @@ def in_headers(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return read_traceparent(found[0].decode("latin-1")) if len(found) == 1 else None
 
 
-def leaves_out(scope: MutableMapping[str, Any]) -> bool:
-    """Return whether a request would have a span that is not recorded, so that none has to be made. Then its trace
-    context is put into ``scope``. Otherwise its span has to be made now, in this thread.
+def request(scope: MutableMapping[str, Any], method: str) -> "RequestSpan | str | None":
+    """Start the span of a request. Without one, return the trace context to pass on; None if it has none.
+
+    ``scope``: of ASGI. ``method``: that of the client.
     """
-    if _spans is None:
-        return False
-    left_out = _spans.left_out(in_headers(scope["headers"]))
-    if left_out is not None:
-        scope[NOT_SAMPLED] = left_out
-    return left_out is not None
-
-
-def name_request(method: str, route: str) -> None:
-    """Name the span of a request, if it has one, which FastAPI's router does not answer."""
-    if _spans is not None:
-        _spans.name_request(method, route)
+    context = in_headers(scope["headers"])
+    return context if _spans is None else _spans.request(scope, context, method)
 
 
 def enable() -> None:
@@ -115,18 +105,14 @@ def enter_handler(context: str | None, span: ExecutionSpan | None = None) -> Non
         _spans.enter(context, span)
 
 
-def sending(destination: str, work: Work, parent: str | None = None) -> AbstractContextManager[str | None]:
-    """Return a block that is the span of a publish to ``destination``. Its value is the context for the event.
-
-    ``parent``: the context of the span above; by default the current one.
-    """
-    if _spans is None:
-        return nullcontext(parent or traceparent())
-    return _spans.sending(destination, work, read_traceparent(parent) or traceparent())
+def sending(destination: str, work: Work) -> AbstractContextManager[str | None]:
+    """Return a block that is the span of a publish to ``destination``. Its value is the context for the event."""
+    given = _given.get()
+    return nullcontext(given) if _spans is None else _spans.sending(destination, work, given)
 
 
 def placing(destination: str, work: Work, parent: str | None) -> ExecutionSpan | None:
-    """Start the span of a publish as ``sending`` does, for callers that end it later. None if none is recorded."""
+    """Start the span of a publish below ``parent``, for callers that end it later. None if none is recorded."""
     return None if _spans is None else _spans.started("send", destination, work, read_traceparent(parent))
 
 

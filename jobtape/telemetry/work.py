@@ -1,6 +1,9 @@
 """What spans are about, without OpenTelemetry."""
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
+
+ROUTE: Final = "jobtape.route"
+"""In the ASGI scope of a request: its route, if FastAPI's router does not answer it."""
 
 
 class Work(NamedTuple):

@@ -1,9 +1,9 @@
 """Builds the FastAPI application of the REST API."""
 
-from collections.abc import Callable, Collection, MutableMapping
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
@@ -28,7 +28,6 @@ from jobtape.producer.service.submission import idempotency
 from jobtape.schemas.flows.submission import FlowSubmission
 from jobtape.schemas.messages.replay_request import ReplayRequest
 from jobtape.schemas.submission import BatchSubmission, Submission
-from jobtape.telemetry import tracing
 from jobtape.webhooks.addresses import Network
 
 UNDERIVED_MODELS: Final = (
@@ -106,9 +105,9 @@ def build_api(
         # After a redirect of POST /jobs/ a client could drop the body and send a GET.
         redirect_slashes=False,
         exception_handlers=error_handlers.HANDLERS,
-        # FastAPI makes the spans of requests if a tracer provider is set. One for each request is enough. Its logs
-        # would have the texts of errors, and metrics are those of the table.
-        telemetry={"operation_spans": False, "metrics": False, "logs": False, "exclude": _has_no_span},
+        # ``TraceContext`` makes the spans of requests. FastAPI's logs would have the texts of errors, and metrics are
+        # those of the table.
+        telemetry={"tracing": False, "operation_spans": False, "metrics": False, "logs": False},
     )
     app.state.find_producer = find_producer
     app.state.api_key = api_key
@@ -147,8 +146,3 @@ def _check_rules(router: APIRouter) -> None:
             for method in route.methods or ():
                 if f"{method} {route.path}" not in RULES:
                     raise LookupError(f"{method} {route.path} has no rule in producer/http/access.py: add one")
-
-
-def _has_no_span(scope: MutableMapping[str, Any]) -> bool:
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-    return path == "/metrics" or path.startswith("/health/") or tracing.leaves_out(scope)

@@ -18,7 +18,7 @@ from jobtape.producer.http.query_parameters import JobParameters
 from jobtape.producer.http.routes.jobs import jobs, submit
 from jobtape.producer.producer import Producer
 from jobtape.schemas import ids
-from jobtape.telemetry import tracing
+from jobtape.telemetry.work import ROUTE
 
 Endpoint = Callable[[Request, Producer], Awaitable[Response]]
 
@@ -39,7 +39,7 @@ class DirectRoutes:
             await self._app(scope, receive, send)
             return
         name, endpoint, job_id = found
-        tracing.name_request(*name.split())
+        scope[ROUTE] = name.partition(" ")[2]
         request = Request(scope, receive, send)
         try:
             await authorize(request, RULES[name], job_id)

@@ -1,7 +1,8 @@
-"""ASGI middleware: HEAD requests, and errors that no handler expects."""
+"""ASGI middleware: HEAD requests, traces, and errors that no handler expects."""
 
 import logging
 import traceback
+from typing import TYPE_CHECKING, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -9,7 +10,13 @@ from jobtape.producer.http.problems import Problem
 from jobtape.producer.live.event_stream import HEAD
 from jobtape.telemetry import tracing
 
+if TYPE_CHECKING:
+    from jobtape.telemetry.request_span import RequestSpan
+
 log = logging.getLogger(__name__)
+
+_FASTAPI: Final = "fastapi.telemetry"
+"""In the ASGI scope below an application whose telemetry is on; None if it excludes the request."""
 
 
 class HeadAsGet:
@@ -33,22 +40,36 @@ class HeadAsGet:
 
 
 class TraceContext:
-    """Makes the ``traceparent`` of a request the trace context of what it submits. Without OpenTelemetry it is passed
-    on; with it, FastAPI has made a span of the request, which comes first, unless the request is not sampled.
+    """Makes the span of a request if it is sampled. Otherwise it makes the ``traceparent`` of the request the trace
+    context of what is submitted.
+
+    Nothing is done below an application that has made a span, or that FastAPI's telemetry excludes.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        context = scope.get(tracing.NOT_SAMPLED)
-        if context is None and scope["type"] in ("http", "websocket") and tracing.traceparent() is None:
-            context = tracing.in_headers(scope["headers"])
-        if context is None:
+        if scope["type"] == "lifespan" or tracing.traceparent() is not None:
             await self._app(scope, receive, send)
             return
-        with tracing.within(context):
+        if _FASTAPI in scope or _has_no_span(scope):
+            found: RequestSpan | str | None = tracing.in_headers(scope["headers"])
+        else:
+            found = tracing.request(scope, "HEAD" if scope.get(HEAD) else scope.get("method", ""))
+        if found is None:
             await self._app(scope, receive, send)
+        elif isinstance(found, str):
+            with tracing.within(found):
+                await self._app(scope, receive, send)
+        else:
+            with found:
+                await self._app(scope, receive, found.noting_status(send))
+
+
+def _has_no_span(scope: Scope) -> bool:
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path == "/metrics" or path.startswith("/health/")
 
 
 class HideTracebacks:

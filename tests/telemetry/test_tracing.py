@@ -15,9 +15,10 @@ from jobtape.schemas.messages.delivered_event import decode_delivered
 from jobtape.schemas.topology import work_key
 from jobtape.settings import Settings
 from jobtape.telemetry import setup, tracing
+from jobtape.telemetry.request_span import RequestSpan
 from jobtape.telemetry.roots import Roots
 from jobtape.telemetry.spans import Spans
-from jobtape.telemetry.work import Work
+from jobtape.telemetry.work import ROUTE, Work
 from jobtape.view.store import Store
 from tests.conftest import MakeTopology
 from tests.consumer import isolated_jobs
@@ -196,6 +197,50 @@ async def test_spans_of_a_job_are_one_trace(running: Api, rig: Rig, spans: InMem
     }
 
 
+async def test_span_of_request_says_route_and_status(running: Api, spans: InMemorySpanExporter) -> None:
+    await running.client.head("/jobs?limit=5", headers={"traceparent": PARENT})
+    await running.client.get("/jobs/unknown")
+    await running.client.request("BREW", "/coffee")
+    await running.client.get("/health/live")
+    await eventually(lambda: len(spans.get_finished_spans()) == 3)
+    listed, unknown, brewed = spans.get_finished_spans()
+    assert [span.name for span in (listed, unknown, brewed)] == ["HEAD /jobs", "GET /jobs/{job_id}", "HTTP"]
+    assert {span.kind for span in (listed, unknown, brewed)} == {trace.SpanKind.SERVER}
+    assert trace_of(listed) == TRACE
+    assert dict(listed.attributes or {}) == {
+        "url.scheme": "http",
+        "url.path": "/jobs",
+        "url.query": "limit=5",
+        "server.address": running.client.base_url.host,
+        "server.port": running.client.base_url.port or 80,
+        "network.protocol.version": "1.1",
+        "http.request.method": "HEAD",
+        "http.route": "/jobs",
+        "http.response.status_code": 200,
+    }
+    assert (unknown.attributes or {})["http.response.status_code"] == 422
+    assert unknown.status.status_code is trace.StatusCode.UNSET
+    assert (brewed.attributes or {})["http.request.method_original"] == "BREW"
+
+
+def test_span_of_request_that_fails_has_no_text_of_the_error(spans: InMemorySpanExporter) -> None:
+    scope = {"type": "websocket", "path": "/ws", "headers": [(b"host", b"[::1]:x")], "scheme": "ws", ROUTE: "/ws"}
+    span = tracing.request(scope, "")
+    assert isinstance(span, RequestSpan)
+    with pytest.raises(LookupError), span:
+        raise LookupError("a secret of the payload")
+    (ended,) = spans.get_finished_spans()
+    assert (ended.name, ended.status.status_code) == ("WS /ws", trace.StatusCode.ERROR)
+    assert dict(ended.attributes or {}) == {
+        "url.scheme": "ws",
+        "url.path": "/ws",
+        "network.protocol.name": "websocket",
+        "http.route": "/ws",
+        "error.type": "LookupError",
+    }
+    assert "secret" not in ended.to_json()
+
+
 async def test_trace_that_is_not_sampled_makes_no_spans(running: Api, rig: Rig, spans: InMemorySpanExporter) -> None:
     dropped = PARENT.removesuffix("1") + "0"
     outcome = await rig.outcome(await submit(running, "traced", dropped))
@@ -206,12 +251,11 @@ async def test_trace_that_is_not_sampled_makes_no_spans(running: Api, rig: Rig, 
 
 @pytest.fixture
 def ratio(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    """The spans of traces that are sampled at a half, as ``setup`` configures it, also those that FastAPI makes."""
+    """The spans of traces that are sampled at a half, as ``setup`` configures it."""
     exporter, sampler = InMemorySpanExporter(), ParentBasedTraceIdRatio(0.5)
     provider = TracerProvider(sampler=sampler, id_generator=Roots(sampler))
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(tracing, "_spans", Spans(provider))
-    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
     yield exporter
     provider.shutdown()
 
