@@ -87,9 +87,10 @@ def _damage(site: Installation, client: httpx.Client) -> None:
 
 
 def _save(page: Page, name: str) -> None:
+    assert not settle(page)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    # 256 colours are all that these pages have.
-    picture.quantize(256, method=Image.Quantize.MEDIANCUT).save(FOLDER / f"{name}.png", optimize=True)
+    # 256 colours are all that these pages have, and some of them mark a few pixels only.
+    picture.quantize(256, method=Image.Quantize.MAXCOVERAGE).save(FOLDER / f"{name}.png", optimize=True)
 
 
 def _write_past(url: str, topology: Topology) -> None:
@@ -113,7 +114,6 @@ def _draw(site: Installation, chromium: Browser) -> None:
     _save(page, "failures")
     for name in ("queues", "schedules", "tape", "dead", "subscriptions"):
         page = Tab(chromium, url, SIZE).go(name)
-        assert not settle(page)
         _save(page, name)
     page = Tab(chromium, url, SIZE).go("jobs")
     page.get_by_text("month").first.wait_for()

@@ -50,7 +50,7 @@ export function seconds(from, to) {
 }
 
 /**
- * Return a duration in two digits or so: `3 ms`, `1.24 s`, `5 min 3 s`, `2 h 4 min`, `3 d 4 h`.
+ * Return a duration in two digits or so: `3 ms`, `1.24 s`, `5 min 3 s`, `2 h 4 min`, `3 d`.
  * @param {number | null} duration in seconds
  */
 export function duration(duration) {
@@ -61,9 +61,10 @@ export function duration(duration) {
   if (s < 9.995) return `${sign}${s.toFixed(2)} s`;
   if (s < 59.95) return `${sign}${s.toFixed(1)} s`;
   const whole = Math.round(s);
-  if (whole < 3600) return `${sign}${Math.floor(whole / 60)} min ${whole % 60} s`;
-  if (whole < 86_400) return `${sign}${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
-  return `${sign}${Math.floor(whole / 86_400)} d ${Math.floor((whole % 86_400) / 3600)} h`;
+  const [size, name, part, partName] =
+    whole < 3600 ? [60, "min", 1, "s"] : whole < 86_400 ? [3600, "h", 60, "min"] : [86_400, "d", 3600, "h"];
+  const rest = Math.floor((whole % Number(size)) / Number(part));
+  return `${sign}${Math.floor(whole / Number(size))} ${name}${rest === 0 ? "" : ` ${rest} ${partName}`}`;
 }
 
 /**
