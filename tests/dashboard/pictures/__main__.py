@@ -32,6 +32,7 @@ from tools.processes.ports import free_port
 FOLDER: Final = ROOT / "docs" / "pictures"
 SHOP: Final = Path(__file__).with_name("shop.py")
 SIZE: Final = (1280, 800)
+COLOURS: Final = 256
 NAMES: Final = ("ada", "grace", "edsger", "barbara", "ken", "radia")
 
 
@@ -89,8 +90,12 @@ def _damage(site: Installation, client: httpx.Client) -> None:
 def _save(page: Page, name: str) -> None:
     assert not settle(page)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    # 256 colours are all that these pages have, and some of them mark a few pixels only.
-    picture.quantize(256, method=Image.Quantize.MAXCOVERAGE).save(FOLDER / f"{name}.png", optimize=True)
+    # The most frequent colours are those of the style sheet. The others are edges of letters and lines.
+    counted = sorted(picture.getcolors(picture.width * picture.height) or [], reverse=True)[:COLOURS]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for _, colour in counted for part in colour])  # type: ignore[attr-defined]
+    reduced = picture.quantize(palette=palette, dither=Image.Dither.NONE)
+    reduced.save(FOLDER / f"{name}.png", optimize=True)
 
 
 def _write_past(url: str, topology: Topology) -> None:

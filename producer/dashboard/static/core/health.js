@@ -29,6 +29,11 @@ effect(() => {
   wasFresh = wasFresh || fresh;
 });
 
+/** Whether the broker answers, as far as is known. */
+export function brokerReady() {
+  return health.value?.parts.broker?.ready ?? true;
+}
+
 /** Return what `GET /health/ready` says, also when a part is not ready. @param {AbortSignal} signal @returns {Promise<Readiness>} */
 export async function readiness(signal) {
   try {

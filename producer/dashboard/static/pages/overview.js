@@ -1,7 +1,7 @@
 /** Whether all is well: what comes in, ends and fails, what waits and runs, how long that takes, and what failed last. */
 import { get } from "../core/api.js";
 import { useChanges } from "../core/events.js";
-import { faultsOf, health } from "../core/health.js";
+import { brokerReady, faultsOf, health } from "../core/health.js";
 import { html } from "../core/html.js";
 import { toNumber } from "../core/json.js";
 import { useEvery, useLoad } from "../core/load.js";
@@ -164,7 +164,7 @@ function Tile({ name, title, count, note, href }) {
 function Delays() {
   const now = health.value;
   // The projector moves the relay, over the broker: without them its last value says nothing.
-  const active = (now?.parts.projector?.ready ?? true) && (now?.parts.broker?.ready ?? true);
+  const active = (now?.parts.projector?.ready ?? true) && brokerReady();
   const parts = /** @type {[string, unknown][]} */ ([
     ["Projector", now?.lag],
     ["Timers", now?.timers.behind],

@@ -1,5 +1,6 @@
 /** Submits a job by a form that is made from its type's JSON Schema, or as JSON. */
 import { apiKey, get, Problem, randomKey, request } from "../core/api.js";
+import { brokerReady } from "../core/health.js";
 import { html } from "../core/html.js";
 import { parse, stringify } from "../core/json.js";
 import { useLoad } from "../core/load.js";
@@ -30,6 +31,7 @@ export function Page() {
   const ready = from === null || past.data !== null;
   return html`
     <header class="title"><h1>Submit a job</h1></header>
+    ${!brokerReady() && html`<p class="warning" role="status">No job is accepted now: the broker does not answer.</p>`}
     <${ProblemBox} problem=${types.problem ?? past.problem} onRetry=${() => {
       types.reload();
       past.reload();

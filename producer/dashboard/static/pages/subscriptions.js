@@ -1,6 +1,6 @@
 /** Who gets events: subscriptions, the relay to subscribers' queues, and the clients that listen to this API. */
 import { get } from "../core/api.js";
-import { health } from "../core/health.js";
+import { brokerReady, health } from "../core/health.js";
 import { html } from "../core/html.js";
 import { toNumber } from "../core/json.js";
 import { useEvery, useLoad } from "../core/load.js";
@@ -23,7 +23,7 @@ export function Page() {
   const loaded = useLoad("subscriptions", (signal) => /** @type {Promise<string>} */ (get("metrics", {}, signal)));
   useEvery(loaded.reload, PAUSE);
   // The projector moves the relay, over the broker: without them the last value says nothing.
-  const active = (health.value?.parts.projector?.ready ?? true) && (health.value?.parts.broker?.ready ?? true);
+  const active = (health.value?.parts.projector?.ready ?? true) && brokerReady();
   const data = health.value && loaded.data !== null ? { relay: health.value.relay, metrics: loaded.data } : null;
   return html`
     <header class="title"><h1>Subscriptions</h1></header>
@@ -83,7 +83,7 @@ function Subscriptions() {
 /** @param {{live: Live[] | null, reason: string | null}} props */
 function LiveQueues({ live, reason }) {
   if (live === null)
-    return html`<p class="quiet">Live subscriptions are queues on the broker. They are not known, because <${Message} text=${reason ?? ""} />.</p>`;
+    return html`<p class="quiet">Live subscriptions are queues on the broker. They are not known${brokerReady() ? html`, because <${Message} text=${reason ?? ""} />` : " while the broker does not answer"}.</p>`;
   if (live.length === 0)
     return html`<p class="quiet">No queue is bound to the results: there is no live subscription.</p>`;
   return html`<table class="rows" aria-label="Live subscriptions">

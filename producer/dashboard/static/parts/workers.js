@@ -1,6 +1,6 @@
 /** The workers that are alive, their slots, and what they run. */
 import { get } from "../core/api.js";
-import { health } from "../core/health.js";
+import { brokerReady } from "../core/health.js";
 import { html } from "../core/html.js";
 import { useEvery, useLoad } from "../core/load.js";
 import { link } from "../core/route.js";
@@ -31,8 +31,7 @@ export function useWorkers() {
  * @param {Found | null} found
  */
 function blindness(found) {
-  if (!(health.value?.parts.broker?.ready ?? true))
-    return "Which workers are alive is not known while the broker does not answer.";
+  if (!brokerReady()) return "Which workers are alive is not known while the broker does not answer.";
   return found?.collected === false
     ? "Which workers are alive is not known while no projector is active: it collects their signs of life."
     : "";
