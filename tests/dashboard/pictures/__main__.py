@@ -33,6 +33,8 @@ FOLDER: Final = ROOT / "docs" / "pictures"
 SHOP: Final = Path(__file__).with_name("shop.py")
 SIZE: Final = (1280, 800)
 COLOURS: Final = 256
+ALIKE: Final = 12
+"""How far apart colours may be that look the same: the sum of what red, green and blue differ by."""
 NAMES: Final = ("ada", "grace", "edsger", "barbara", "ken", "radia")
 
 
@@ -90,12 +92,28 @@ def _damage(site: Installation, client: httpx.Client) -> None:
 def _save(page: Page, name: str) -> None:
     assert not settle(page)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    # The most frequent colours are those of the style sheet. The others are edges of letters and lines.
-    counted = sorted(picture.getcolors(picture.width * picture.height) or [], reverse=True)[:COLOURS]
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([part for _, colour in counted for part in colour])  # type: ignore[attr-defined]
-    reduced = picture.quantize(palette=palette, dither=Image.Dither.NONE)
-    reduced.save(FOLDER / f"{name}.png", optimize=True)
+    _reduced(picture).save(FOLDER / f"{name}.png", optimize=True)
+
+
+def _reduced(picture: Image.Image) -> Image.Image:
+    """Return the picture with a palette, in a third of the bytes: frequent colours stay as they are, and others become
+    one that looks the same. Pillow's own methods change the background, or lose colours of a few pixels.
+    """
+    counted: Any = picture.getcolors(picture.width * picture.height)
+    places: dict[tuple[int, ...], int] = {}
+    palette: list[tuple[int, ...]] = []
+    for _, colour in sorted(counted, reverse=True):
+        distances = [sum(abs(a - b) for a, b in zip(colour, other, strict=True)) for other in palette]
+        if not palette or (min(distances) > ALIKE and len(palette) < COLOURS):
+            places[colour] = len(palette)
+            palette.append(colour)
+        else:
+            places[colour] = distances.index(min(distances))
+    reduced = Image.new("P", picture.size)
+    reduced.putpalette([part for colour in palette for part in colour])
+    data = picture.tobytes()
+    reduced.putdata([places[pixel] for pixel in zip(data[::3], data[1::3], data[2::3], strict=True)])
+    return reduced
 
 
 def _write_past(url: str, topology: Topology) -> None:
