@@ -22,6 +22,9 @@ _NO_PERMISSION: Final = re.compile(r"access to vhost .* refused for user [^:]*$"
 _ASKS_CERTIFICATE: Final = re.compile(
     r"alert (certificate|handshake failure|bad certificate|unknown ca)", re.IGNORECASE
 )
+_RESET: Final = re.compile("reset by peer|ConnectionResetError|EOF occurred|broken pipe", re.IGNORECASE)
+"""With TLS 1.3 the client has finished its part before a broker refuses it, whose reason may not arrive any more."""
+_FILES: Final = "?cafile=/path/to/ca.pem&certfile=/path/to/client.pem&keyfile=/path/to/client.key"
 _NOT_AMQP: Final = (aiormq.exceptions.InvalidFrameError, aiormq.exceptions.IncompatibleProtocolError)
 
 
@@ -58,13 +61,18 @@ def describe_connection_error(url: str, error: BaseException) -> str:
     if _ASKS_CERTIFICATE.search(str(cause)) or _ASKS_CERTIFICATE.search(str(error)):
         return (
             f"the broker at {where} asks for a certificate, or does not accept the one that it got "
-            f"({reason_of(error)}): name its files in RABBITMQ_URL, as "
-            "?cafile=/path/to/ca.pem&certfile=/path/to/client.pem&keyfile=/path/to/client.key"
+            f"({reason_of(error)}): name its files in RABBITMQ_URL, as {_FILES}"
         )
     if isinstance(cause, ssl.SSLError):
         return (
             f"no broker at {where} that speaks TLS ({reason_of(error)}): write amqp:// in RABBITMQ_URL, or use the "
             "broker's TLS port, usually 5671"
+        )
+    given = URL(url)
+    if given.scheme == "amqps" and "certfile" not in given.query and _RESET.search(f"{error} {cause!r}"):
+        return (
+            f"the broker at {where} ends the TLS connection ({reason_of(error)}): if it asks for a certificate, name "
+            f"its files in RABBITMQ_URL, as {_FILES}, otherwise see its log"
         )
     if isinstance(cause, EOFError) or isinstance(error, _NOT_AMQP):
         return (

@@ -69,7 +69,7 @@ async def _first_connection(urls: str) -> tuple[str, Connection]:
                 return url, await aio_pika.connect(url)
         except BROKER_ERRORS as error:
             faults.append(describe_connection_error(url, error))
-    raise BrokerUnavailable(f"{'; '.join(faults)}: start it, or set RABBITMQ_URL to its address")
+    raise BrokerUnavailable("; ".join(faults))
 
 
 class Transports(TransportFactory):

@@ -221,11 +221,10 @@ class Health:
 
     async def _workers(self) -> dict[str, Workers]:
         try:
-            depths = await self.watch.depths()
+            # At the same time: one after the other they might take longer than an answer may.
+            depths, paused = await asyncio.gather(self.watch.depths(), self._paused_queues())
         except BrokerUnavailable as error:
             return {queue: Workers(None, warning=f"not known: {error}") for queue in self.watch.topology.queues}
-        idle = any(depth is not None and depth.consumers == 0 for depth in depths.values())
-        paused = await self._paused_queues() if idle else frozenset()
         return {queue: _workers_of(queue, depth, paused) for queue, depth in depths.items()}
 
     async def _paused_queues(self) -> frozenset[str]:

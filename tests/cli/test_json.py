@@ -29,8 +29,9 @@ PARTS = {"up", "api", "worker", "projector"}
 """They run until they are stopped, and print logs."""
 LINES = {"watch"}
 """Prints a JSON document on each line, until it is stopped."""
-ELSEWHERE = {"import", "outbox"}
-"""They need an empty installation and a database of a user: their own tests use ``--json``."""
+ELSEWHERE = {"import", "outbox", "destroy"}
+"""They need an empty installation, a database of a user, and an installation without workers: their own tests use
+``--json``."""
 LISTS = {"list", "limits", "workers", "failures"}
 """The last words of commands that print a list."""
 
@@ -116,6 +117,7 @@ def test_each_command_prints_one_json_document(broker_installation: Installation
         run(f"webhooks {command}", hook)
     run("webhooks replay", hook, "--after", "0")
     run("webhooks list")
+    run("webhooks reencrypt")
     run("webhooks delete", hook)
 
     key = run("keys create", "me", "--scope", "read")["id"]

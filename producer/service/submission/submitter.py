@@ -137,7 +137,8 @@ class Submitter:
         BrokerUnavailable.
         """
         self.watch.require_tape()
-        job_id, time = job_id or new_job_id(), time or utc_now()
+        # In this order: lists compare a time with that of the id, and exclude a job that was submitted at their end.
+        time, job_id = time or utc_now(), job_id or new_job_id()
         later = places_no_work(order, time)
         if not later and not repeated:
             self.publisher.check_room(order.queue)
