@@ -138,10 +138,14 @@ class StatisticsReader:
         return None if minute is None else time_of(minute)
 
     async def failures(
-        self, within: Range, limit: int, before: tuple[datetime, str] | None, group_ids: Sequence[str] = ()
+        self, wanted: Plan, limit: int, before: tuple[datetime, str] | None, group_ids: Sequence[str] = ()
     ) -> list[FailureCount]:
         """Return groups of failures, see ``view.statistics.Statistics.failures``."""
-        return await self._reads.call(self._store.statistics.failures, within, limit, before, group_ids)
+
+        def read(of: Plan) -> list[FailureCount]:
+            return self._store.statistics.failures(of.within, limit, before, group_ids)
+
+        return await self._share(f"failures {limit} {before} {group_ids}", wanted, read)
 
     async def _share(self, what: str, wanted: Plan, read: Callable[[Plan], T]) -> T:
         key = (what, wanted)

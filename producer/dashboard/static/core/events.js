@@ -142,7 +142,7 @@ export function follow(path, query, onMessage, onState) {
 
 const TICK = 1000; // milliseconds between two calls
 const BUSY = 40; // events in a tick, above which polling costs less than the stream
-const POLL = 5000;
+const POLL = 10_000;
 const TRY_AGAIN = 60_000; // doubled each time that there were too many again
 const LONGEST_TRY = 960_000;
 

@@ -235,7 +235,7 @@ async def failures(query: Annotated[FailuresQuery, Query()], request: Request, p
     since = datetime.fromtimestamp(0, UTC) if query.since is None else query.since
     query.type = caller_of(request).narrow(query.type)
     wanted = plan(since, query.until or now, time.time(), step=60, most=10**9, types=query.type, queues=query.queue)
-    found = await producer.statistics.failures(wanted.within, query.limit + 1, _last(query.cursor), query.id)
+    found = await producer.statistics.failures(wanted, query.limit + 1, _last(query.cursor), query.id)
     page = found[: query.limit]
     following = _cursor(page[-1]) if len(found) > query.limit else None
     return PydanticJSONResponse({"items": [asdict(group) for group in page], "next": following})
