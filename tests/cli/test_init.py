@@ -44,7 +44,7 @@ def test_init_without_broker_is_one_line_without_password(installation: Installa
     done = installation.run("init")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "set RABBITMQ_URL to its address" in done.stderr
+    assert "name another one in RABBITMQ_URL" in done.stderr
     assert "secret" not in done.stdout + done.stderr
 
 

@@ -69,7 +69,7 @@ def test_remove_reports_missing_broker_or_database_and_removes_the_rest(on_broke
     no_broker = {"RABBITMQ_URL": "amqp://guest:guest@127.0.0.1:1/"}
     done = on_broker.run("subscriptions", "remove", "audit", **no_broker)
     assert (done.returncode, done.stdout) == (1, "position audit: removed\n")
-    assert "start it, or set RABBITMQ_URL" in done.stderr
+    assert "start it, or name another one in RABBITMQ_URL" in done.stderr
     assert view.positions.all() == []
     done = on_broker.run("subscriptions", "remove", "billing", DATABASE_URL="sqlite:////nowhere/view.db")
     assert (done.returncode, "jobtape init" in done.stderr, "removed" in done.stdout) == (1, True, True)

@@ -88,7 +88,8 @@ async def test_bulk_action_is_previewed_then_submitted_as_job(at_work: Api, rig:
     for job_id in (*labelled, others[0]):
         await state(at_work, job_id, run=1)
     await state(at_work, others[1], run=1, state="succeeded")
-    events = len(rig.events)
+    events = 2 * (len(labelled) + len(others)) + 1
+    await eventually(lambda: len(rig.events) == events, what="the outcomes are on the tape")
 
     async def preview(path: str = "/redrives", **query: Any) -> tuple[int, bool, list[str]]:
         answer = await at_work.client.post(path, json={**query, "dry_run": True})
