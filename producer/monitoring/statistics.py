@@ -140,18 +140,18 @@ class StatisticsReader:
     async def failures(
         self, wanted: Plan, limit: int, before: tuple[datetime, str] | None, group_ids: Sequence[str] = ()
     ) -> list[FailureCount]:
-        """Return groups of failures, see ``view.statistics.Statistics.failures``."""
+        """Return groups of failures, at most a second old. See ``view.statistics.Statistics.failures``."""
 
         def read(of: Plan) -> list[FailureCount]:
             return self._store.statistics.failures(of.within, limit, before, group_ids)
 
-        return await self._share(f"failures {limit} {before} {group_ids}", wanted, read)
+        return await self._share(f"failures {limit} {before} {group_ids}", wanted, read, 1.0)
 
-    async def _share(self, what: str, wanted: Plan, read: Callable[[Plan], T]) -> T:
+    async def _share(self, what: str, wanted: Plan, read: Callable[[Plan], T], most_age: float = 60.0) -> T:
         key = (what, wanted)
         shared: Shared[T] | None = self._shared.pop(key, None)
         if shared is None:
-            shared = Shared(partial(self._reads.call, read, wanted), min(60.0, max(1.0, wanted.step / 2)))
+            shared = Shared(partial(self._reads.call, read, wanted), min(most_age, max(1.0, wanted.step / 2)))
         self._shared[key] = shared  # again as the newest
         while len(self._shared) > _MOST_SHARED:
             del self._shared[next(iter(self._shared))]

@@ -36,7 +36,6 @@ export function Page(_) {
   // A cursor's time is looked up first.
   const ready = at === null || shown !== null;
   const stats = useLoad(ready ? name : null, (signal) => readStats(range, at === null ? null : shown, signal));
-  useEvery(stats.reload, at === null ? range.pause : null);
   const running = useLoad(`overview running ${at}`, (signal) => newest("running", signal));
   const failed = useLoad(at === null ? null : `overview failed ${at}`, (signal) => newest("failed", signal));
   const groups = useLoad(
@@ -48,6 +47,12 @@ export function Page(_) {
     running.reload();
     groups.reload();
   });
+  // The groups too: an answer may be a second older than the event for which it was asked.
+  const again = () => {
+    stats.reload();
+    groups.reload();
+  };
+  useEvery(again, at === null ? range.pause : null);
   const { data } = stats;
   const empty = data !== null && data.types.length === 0 && Object.keys(data.jobs ?? {}).length === 0 && at === null;
   return html`
