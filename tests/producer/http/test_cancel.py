@@ -31,6 +31,7 @@ async def test_cancel_waiting_job_is_repeatable(projected: Api, rig: Rig) -> Non
         await eventually(partial(_is, projected, job["id"], "cancelled"))
         repeated = await projected.client.post(f"/jobs/{job['id']}/cancel")
         assert (repeated.status_code, repeated.json()["state"]) == (202, "cancelled")
+        await rig.outcome(job["id"])
         assert rig.names(job["id"]) == ["submitted", "cancelled"]
         event = rig.of(job["id"])[1]
         assert event.id == f"{job['id']}/1/cancelled"

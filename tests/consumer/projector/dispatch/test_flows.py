@@ -108,6 +108,7 @@ async def test_projectors_that_take_over_go_on_with_each_flow(
             for flow_id in flows:
                 flow = await flow_ended(store, flow_id)
                 assert (flow.state, flow.result) == (JobState.SUCCEEDED, {"total": 40 * 39})
+                assert (await rig.outcome(flow_id)).name == "succeeded"
                 assert rig.names(flow_id).count("succeeded") == 1
             await check(rig, store, *flows)
 

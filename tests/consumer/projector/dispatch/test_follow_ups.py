@@ -152,7 +152,7 @@ async def test_outcome_of_the_continuation_is_that_of_the_job(rig: Rig, store: S
         first, isolated = await put(rig, split, n=4), await put(rig, split_isolated, n=3)
         ended = await flow_ended(store, first)
         assert (ended.state, ended.result, ended.reason) == (JobState.SUCCEEDED, 12 + 1, None)
-        assert rig.names(first) == ["submitted", "continued", "succeeded"]
+        await eventually(lambda: rig.names(first) == ["submitted", "continued", "succeeded"])
         assert {each.node: each.result for each in jobs_of(store, first)} == {
             **{str(n): 2 * n for n in range(4)},
             "then": 13,

@@ -76,7 +76,7 @@ async def test_job_fails_when_its_work_was_given_up_four_times(rig: Rig, store: 
         job = await eventually(state_is(store, event.subject, JobState.FAILED))
         await dead_queue_is_empty(rig)
     assert (job.reason, job.placed) == ("crash_loop", 4)
-    assert rig.names(event.subject) == ["submitted", *["placed"] * 3, "failed"]
+    await eventually(lambda: rig.names(event.subject) == ["submitted", *["placed"] * 3, "failed"])
 
 
 def test_given_up_work_of_a_job_that_waits_for_follow_ups_is_not_placed_again(topology: Topology) -> None:
