@@ -134,7 +134,7 @@ class Model:
 
 
 def taken_by(nodes: Nodes, path: str, ends: Model, runs_again: Set[str]) -> set[str]:
-    """Return the jobs whose results a fork takes. ``runs_again``: the nodes that run again."""
+    """Return the jobs whose results a fork takes, if they begin. ``runs_again``: the nodes that run again."""
     found: set[str] = set()
     for name, node in nodes.items():
         here = f"{path}/{name}"
