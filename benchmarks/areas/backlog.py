@@ -12,13 +12,17 @@ import psycopg
 from sqlalchemy import make_url
 
 from benchmarks.report.section import Section, table
-from benchmarks.rig.installation import Installation
+from benchmarks.rig.installation import Installation, until
 from benchmarks.rig.plan import Plan
 from benchmarks.rig.processes import usage
 from benchmarks.rig.stage import Stage, log
 from benchmarks.rig.systems import Running, ours
+from jobtape.schemas.events import Submitted
+from jobtape.view.store import Store
 
 QUEUED, DELAYED = "queued", "delayed"
+SLOWEST_FOLD: Final = 500
+"""Jobs a second."""
 SPARE: Final = 5.0
 """Seconds between the last submission and the time at which delayed jobs are due, at least."""
 
@@ -60,6 +64,7 @@ def _queued(running: Running, jobs: int) -> Outcome:
     next(part for part in made.parts if part.name == "worker").stop()
     before = _size(made)
     answer = running.driver.do("queue", jobs=jobs)
+    _wait_folded(made, jobs)
     memory = _memory(running)
     worker = made.start("worker").process.pid
     drained = running.driver.do("finish")
@@ -75,12 +80,23 @@ def _delayed(running: Running, jobs: int, seconds: float) -> Outcome:
     assert made is not None
     before = _size(made)
     answer = running.driver.do("queue", jobs=jobs, delay=seconds + SPARE)
+    _wait_folded(made, jobs)
     memory = _memory(running)
     drained = running.driver.do("finish")
     memory["worker"] = usage(running.processes["worker"]).memory
     return Outcome(
         DELAYED, jobs, jobs / answer["submitted"], jobs / drained["done"], memory, (_size(made) - before) / jobs / 1024
     )
+
+
+def _wait_folded(made: Installation, jobs: int) -> None:
+    """Wait until the view has the submissions of so many jobs."""
+
+    def folded(store: Store) -> bool:
+        return sum(n for (_, event), n in store.counts().items() if event == Submitted.name) >= jobs
+
+    with closing(made.store()) as store:
+        until(lambda: folded(store), "the view has the submissions", 60 + jobs / SLOWEST_FOLD)
 
 
 def _memory(running: Running) -> dict[str, float]:

@@ -34,6 +34,15 @@ def pid(nap: float = 0.0) -> int:
     return os.getpid()
 
 
+@job("iso.meet", isolate=True)
+def meet(folder: Path, processes: int) -> int:
+    """Wait until jobs are in so many processes."""
+    (folder / str(os.getpid())).touch()
+    while len(list(folder.iterdir())) < processes:
+        time.sleep(0.01)
+    return os.getpid()
+
+
 @job("iso.traceparent", isolate=True)
 def traceparent(ctx: Context) -> list[str | None]:
     return [ctx.traceparent, tracing.traceparent()]

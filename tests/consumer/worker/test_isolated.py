@@ -51,9 +51,9 @@ async def test_process_is_used_for_many_jobs(rig: Rig) -> None:
     assert not alive(pids.pop()), "it ends with its worker"
 
 
-async def test_one_process_for_each_slot(rig: Rig) -> None:
-    async with rig.worker(jobs.pid, concurrency=3):
-        ends = [await rig.submit("iso.pid", {"nap": 1.0}) for _ in range(6)]
+async def test_one_process_for_each_slot(rig: Rig, tmp_path: Path) -> None:
+    async with rig.worker(jobs.meet, concurrency=3):
+        ends = [await rig.submit("iso.meet", {"folder": str(tmp_path), "processes": 3}) for _ in range(6)]
         pids = {(await rig.outcome(job_id)).data.result for job_id in ends}
     assert len(pids) == 3
 

@@ -71,12 +71,13 @@ async def test_repeat_of_published_submission_publishes_nothing(projected: Api, 
     assert await rig.depth() == 1
 
 
-async def test_takeover_needs_projector(served: Api, view: Store, rig: Rig) -> None:
+async def test_takeover_needs_projector(served: Api, view: Store, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is unknown whether the first publish reached the tape. The next one may try at once."""
     row = abandon(view, "k", (await post(served, "done")).json(), lease=0.0)
-    served.producer._barrier._timeout = 0.3
-    for _ in range(2):
-        problem(await post(served, "k"), 503, "view-behind")
+    with monkeypatch.context() as impatient:
+        impatient.setattr(served.producer._barrier, "_timeout", 0.3)
+        for _ in range(2):
+            problem(await post(served, "k"), 503, "view-behind")
     assert rig.of(row.job_id) == []
     async with rig.projector(view):
         assert (await post(served, "k")).json()["id"] == row.job_id
