@@ -122,3 +122,16 @@ def test_taken_port_is_replaced() -> None:
         assert not is_free(port)
         assert free_port(port) != port
     assert free_port(port) == port
+
+
+def test_chosen_port_is_reserved_while_the_process_runs() -> None:
+    chosen = [free_port() for _ in range(50)]
+    assert len(set(chosen)) == 50
+    choose = (
+        "from tools.processes import ports\n"
+        f"ports.RANGE = range({chosen[0]}, {chosen[0] + 1})\n"
+        "try:\n    print(ports.free_port())\n"
+        "except OSError:\n    print('none')"
+    )
+    other = subprocess.run([sys.executable, "-c", choose], capture_output=True, text=True, check=True)
+    assert other.stdout == "none\n"
