@@ -19,7 +19,7 @@ from jobtape.schemas.topology import work_key
 from jobtape.settings import Settings
 from jobtape.view.store import JobQuery, Store
 from tests.consumer.installation import Rig
-from tests.waiting import eventually
+from tests.waiting import LIMIT, eventually
 
 
 def flow_event(rig: Rig, types: Iterable[JobType], nodes: dict[str, Any], **more: Any) -> Submitted:
@@ -59,7 +59,7 @@ async def put_fork(rig: Rig, store: Store, flow_id: str, begin: str, types: Iter
     return event.subject
 
 
-async def flow_ended(store: Store, flow_id: str, timeout: float = 30, *, run: int = 1) -> Job:
+async def flow_ended(store: Store, flow_id: str, timeout: float = LIMIT, *, run: int = 1) -> Job:
     """Wait until a run of the flow has ended, and return the flow."""
 
     def condition() -> Job | None:
@@ -75,10 +75,11 @@ def jobs_of(store: Store, flow_id: str, node: str | None = None) -> list[Job]:
     return sorted(found, key=lambda job: (job.node or "", job.item or 0))
 
 
-def flow_problems(rig: Rig, store: Store, flow_ids: Iterable[str]) -> list[str]:
+async def flow_problems(rig: Rig, store: Store, flow_ids: Iterable[str]) -> list[str]:
     """Return what is wrong with flows that have ended: jobs that are open, or that were submitted under two ids, and
     runs with more than one outcome that counts.
     """
+    await rig.read_to_end()
     problems: list[str] = []
     for flow_id in flow_ids:
         jobs = jobs_of(store, flow_id)

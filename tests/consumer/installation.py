@@ -21,10 +21,11 @@ from jobtape.producer.service.submission.order_check import recorder
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, UnreadableEvent
 from jobtape.schemas.events import JobEvent, Submitted, decode, submitted
 from jobtape.schemas.job import FINAL, Order
+from jobtape.schemas.messages.barrier import read_barrier
 from jobtape.schemas.topology import BARRIER_KEY, Topology, work_key
 from jobtape.settings import Settings
 from jobtape.view.store import Store
-from tests.waiting import eventually
+from tests.waiting import LIMIT, eventually
 
 _OUTCOMES = frozenset(state.value for state in FINAL)
 
@@ -49,7 +50,11 @@ class Rig:
         self.events: list[JobEvent] = []
         self._watching: asyncio.Task[None] | None = None
         self._following = 0
+        self._tapes = 1
         self._stops: dict[str, asyncio.Event] = {}
+        self._name = f"rig-{uuid4().hex}"
+        self._last_barrier = 0
+        self._passed_barrier = 0
 
     async def __aenter__(self) -> "Rig":
         self.link.start()
@@ -78,6 +83,16 @@ class Rig:
         async with channel:
             await channel.default_exchange.publish(aio_pika.Message(body), self.topology.work_queue(queue).name)
 
+    async def read_to_end(self) -> None:
+        """Wait until ``events`` has all that is on the tape now.
+
+        Call it before looking for events whose consequences were seen elsewhere, or that must not be there.
+        """
+        self._last_barrier += 1
+        own = self._last_barrier
+        await self.publisher.publish_barrier(self._name, own, timeout=LIMIT)
+        await eventually(lambda: self._passed_barrier >= own, what="the tape is read to its end")
+
     def of(self, job_id: str) -> list[JobEvent]:
         """Return the job's events on the tape so far."""
         return [event for event in self.events if event.subject == job_id]
@@ -86,7 +101,11 @@ class Rig:
         """Return the names of the job's events."""
         return [event.name for event in self.of(job_id)]
 
-    async def outcome(self, job_id: str, timeout: float = 20) -> Any:
+    def steps(self, job_id: str) -> list[str]:
+        """Return the names of the job's events but ``started``, which a job has when it does not end at once."""
+        return [name for name in self.names(job_id) if name != "started"]
+
+    async def outcome(self, job_id: str, timeout: float = LIMIT) -> Any:
         """Wait for the first final event of the job."""
         return await eventually(
             lambda: next((event for event in self.of(job_id) if event.name in _OUTCOMES), None),
@@ -127,6 +146,7 @@ class Rig:
         channel = await (await self.link.connection()).channel()
         async with channel:
             await channel.queue_delete(self.topology.log.name)
+        self._tapes += 1
         self._following = 0
 
     async def create_tape(self) -> None:
@@ -180,22 +200,28 @@ class Rig:
 
     async def _watch(self) -> None:
         while True:
+            tape = self._tapes
             try:
                 async with StreamReader(
                     await self._watch_link.connection(), self.topology.log.name, self._following or "first"
                 ) as reader:
-                    while True:
+                    while tape == self._tapes:
                         for message in await reader.read(1000):
-                            self._following = message.offset + 1
+                            if tape == self._tapes:  # otherwise it was read from one that is deleted now
+                                self._following = message.offset + 1
                             self._note(message.key, message.body)
             except (BrokerUnavailable, TapeMissing, *BROKER_ERRORS):
                 pass
             await asyncio.sleep(0.1)
 
     def _note(self, key: str, body: bytes) -> None:
-        if key != BARRIER_KEY:
-            with suppress(UnreadableEvent):
+        with suppress(UnreadableEvent):
+            if key != BARRIER_KEY:
                 self.events.append(decode(body))
+                return
+            process, number = read_barrier(body)
+            if process == self._name:
+                self._passed_barrier = number
 
 
 @asynccontextmanager

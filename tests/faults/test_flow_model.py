@@ -222,7 +222,7 @@ async def test_any_flow_ends_as_its_definition_says_whatever_is_killed(
         all_flows = [
             each for found in (ids, forks, cancelled_ids) for top in found.values() for each in inner_flows(store, top)
         ]
-        assert not flow_problems(rig, store, all_flows)
+        assert not await flow_problems(rig, store, all_flows)
         assert parts.ended() == [], log.read_text()[-3000:]
         print(f"{len(all_flows)} flows: {report}")
     found = all_jobs(store)

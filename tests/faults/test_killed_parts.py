@@ -63,6 +63,10 @@ async def test_no_job_is_lost_when_workers_and_projectors_are_killed(
         await gates_are_open(rig, store, ledger)
         await end(rig, rules[0])
         await end(rig, rule)
+        await eventually(
+            lambda: (job := store.job(rule.subject)) is not None and job.final, what="no tick comes any more"
+        )
+        await rig.read_to_end()
         await eventually(lambda: done(rig).issuperset({rule.subject, *tick_jobs(rig, "steady")}))
         steady = tick_jobs(rig, "steady")
         ledger.ok += [rule.subject, *steady, *(each.subject for each in rules)]
@@ -73,6 +77,7 @@ async def test_no_job_is_lost_when_workers_and_projectors_are_killed(
     moments = list(steady.values())
     assert moments == [moments[0] + timedelta(seconds=n) for n in range(len(moments))]
     ended_rules = {rule.subject, *(each.subject for each in rules)}
+    await rig.read_to_end()
     duplicates = {event.subject for event in rig.events if event.name == "cancelled"} - ended_rules
     assert 0 < len(duplicates) < JOBS * 3 / len(GATES) + 2
     assert report.executions >= JOBS - len(duplicates)

@@ -53,6 +53,7 @@ async def test_jobs_that_kill_their_worker_fail_and_others_succeed(rig: Rig, sql
     store.close()
     assert not report.problems, str(report)
     assert set(reasons.values()) == {"crash_loop"}, reasons
+    await rig.read_to_end()
     assert {event.subject for event in rig.events if event.name == "succeeded"} == {order.subject for order in good}
     assert await rig.depth() == 0
     assert await rig.dead() is None

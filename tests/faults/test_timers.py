@@ -67,6 +67,7 @@ async def test_due_jobs_are_placed_once_when_the_active_projector_is_killed(
         entry.job_id for entry in store.history(limit=100_000) if entry.name == "placed" and entry.accepted
     )
     assert accepted == Counter(ledger.ok)
+    await rig.read_to_end()
     times = {event.subject: event.data.order.run_at or event.time for event in events}
     assert all(event.time >= times[event.subject] for event in rig.events if isinstance(event, Placed)), "none is early"
     print(report)
@@ -89,6 +90,7 @@ async def test_immediate_jobs_run_while_timers_wait_for_a_frozen_projector(
             for event in now:
                 await ledger.submit(rig.publisher, event)
             await eventually(lambda: done(rig).issuperset(event.subject for event in now))
+            await rig.read_to_end()
             assert not any(event.name == "placed" for event in rig.events)
             parts.thaw("projector")
             await all_done(rig, ledger)

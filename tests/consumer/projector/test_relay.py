@@ -39,6 +39,7 @@ async def test_final_event_is_published_with_all_properties(rig: Rig, store: Sto
         message = next(each for each in received.messages if each.headers["job"] == added)
     assert message.routing_key == "succeeded.add"
     assert (message.content_type, message.delivery_mode) == ("application/cloudevents+json", 2)
+    await rig.read_to_end()
     (event,) = [event for event in rig.of(added) if event.name == "succeeded"]
     delivered = decode_delivered(message.body)
     assert delivered.event == event

@@ -58,6 +58,7 @@ async def test_replay_publishes_events_as_subscribers_got_them(
     rig: Rig, filled: Store, queue: aio_pika.abc.AbstractQueue
 ) -> None:
     head = filled.committed.reach().head
+    await rig.read_to_end()
     before = (len(rig.events), await rig.depth(), filled.history())
     assert await replay_to_queue(rig.url, filled, Replay("r", queue.name, 0, head, ALL), task_slice()) == 15
     messages = await taken(queue)
@@ -66,6 +67,7 @@ async def test_replay_publishes_events_as_subscribers_got_them(
     assert [message.message_id for message in messages] == [row.event_id for row in filled.history()]
     assert {message.headers[MARK] for message in messages} == {"r/1"}
     assert all("CC" not in message.headers and "BCC" not in message.headers for message in messages)
+    await rig.read_to_end()
     assert (len(rig.events), await rig.depth(), filled.history()) == before
 
 

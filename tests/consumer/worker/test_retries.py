@@ -127,12 +127,13 @@ async def test_fail_exception_ends_attempts(rig: Rig) -> None:
 
 async def test_waiting_retry_is_held_by_no_worker(rig: Rig, view: Store) -> None:
     """Another worker, started later, runs it when it is due."""
-    async with rig.worker(jobs.flaky):
-        job_id = await rig.submit("flaky", {"fails": 2}, max_attempts=3)
-        await eventually(lambda: attempts(rig.of(job_id)) == [("retrying", 1), ("retrying", 2)])
+    async with rig.worker(jobs.asks):
+        # Longer than the worker takes to stop.
+        job_id = await rig.submit("asks", {"seconds": 3.0}, max_attempts=3)
+        await eventually(lambda: attempts(rig.of(job_id)) == [("retrying", 1)])
     assert await _total_depth_is(rig, 0)
     assert len(await eventually(lambda: view.open_jobs.timed(9))) == 1
-    async with rig.worker(jobs.flaky, name="later"):
+    async with rig.worker(jobs.asks, name="later"):
         outcome = await rig.outcome(job_id)
     assert (outcome.name, outcome.data.worker) == ("succeeded", "later")
 

@@ -36,7 +36,7 @@ async def test_unknown_type_is_deferred_without_attempt(folded_rig: Rig) -> None
             rig.stop(old.name)  # otherwise the old worker may get the job each time
             outcome = await rig.outcome(job_id)
     assert (outcome.name, outcome.data.attempt) == ("succeeded", 1)
-    assert set(rig.names(job_id)) == {"submitted", "deferred", "placed", "succeeded"}
+    assert set(rig.steps(job_id)) == {"submitted", "deferred", "placed", "succeeded"}
     deferrals = [event for event in rig.of(job_id) if isinstance(event, Deferred)]
     assert {event.data.reason for event in deferrals} == {"unknown_type"}
     assert len({event.data.since for event in deferrals}) == 1
@@ -51,7 +51,7 @@ async def test_event_of_newer_version_is_deferred(folded_rig: Rig) -> None:
     await rig.put(future)
     async with rig.worker(jobs.note):
         assert (await rig.outcome(event.subject)).name == "succeeded", "what the projector placed is of this version"
-    assert rig.names(event.subject) == ["submitted", "deferred", "placed", "succeeded"]
+    assert rig.steps(event.subject) == ["submitted", "deferred", "placed", "succeeded"]
     await rig.put(future)
     async with rig.worker(jobs.note, unknown_type_timeout=0.0):
         await eventually(rig.nothing_on(rig.topology.dead_queue.name))

@@ -31,7 +31,7 @@ async def test_cancel_waiting_job_is_repeatable(projected: Api, rig: Rig) -> Non
         await eventually(partial(_is, projected, job["id"], "cancelled"))
         repeated = await projected.client.post(f"/jobs/{job['id']}/cancel")
         assert (repeated.status_code, repeated.json()["state"]) == (202, "cancelled")
-        await rig.outcome(job["id"])
+        await rig.read_to_end()
         assert rig.names(job["id"]) == ["submitted", "cancelled"]
         event = rig.of(job["id"])[1]
         assert event.id == f"{job['id']}/1/cancelled"
@@ -66,6 +66,7 @@ async def test_cancel_ended_job_is_conflict(projected: Api, rig: Rig) -> None:
             body = problem(await projected.client.post(f"/jobs/{job_id}/cancel"), 409, "job-final")
             assert body["state"] == state
             assert state in body["detail"]
+            await rig.read_to_end()
             assert "cancelled" not in rig.names(job_id)
 
 

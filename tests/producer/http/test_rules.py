@@ -209,7 +209,8 @@ async def test_answer_that_waits_shows_of_which_job_it_is_a_duplicate(at_work: A
     assert later["duplicate_of"] == first
     listed = (await at_work.client.get("/jobs?reason=duplicate")).json()["items"]
     assert [each["id"] for each in listed] == [later["id"]]
-    await eventually(lambda: rig.names(later["id"]) == ["submitted", "cancelled"])
+    await rig.read_to_end()
+    assert rig.names(later["id"]) == ["submitted", "cancelled"]
     await at_work.client.post(f"/jobs/{first}/cancel")
     await becomes(at_work, first, "cancelled")
     again = await submit(at_work, "once", labels={"tenant": "a"})

@@ -45,7 +45,7 @@ async def test_accepted_job_is_one_event_and_one_message(served: Api, rig: Rig) 
     assert event.subject == job["id"]
     assert event.id == f"{job['id']}/1/submitted"
     assert event.source == rig.topology.source
-    assert await eventually(rig.depth, what="the message on the work queue") == 1
+    await eventually(rig.depth_is(1), what="the message is on the work queue")
 
 
 async def test_submit_with_options(served: Api, rig: Rig) -> None:

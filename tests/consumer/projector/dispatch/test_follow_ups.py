@@ -124,6 +124,7 @@ def stamp(rig: Rig) -> dict[str, Any]:
 async def check(rig: Rig, store: Store) -> None:
     report = await Checker(rig.url, rig.topology).check(store)
     assert not report.problems, str(report)
+    await rig.read_to_end()
     placed = [event.subject for event in rig.events if isinstance(event, Submitted)]
     assert len(placed) == len(set(placed)), "a follow-up was submitted twice"
 
@@ -152,7 +153,8 @@ async def test_outcome_of_the_continuation_is_that_of_the_job(rig: Rig, store: S
         first, isolated = await put(rig, split, n=4), await put(rig, split_isolated, n=3)
         ended = await flow_ended(store, first)
         assert (ended.state, ended.result, ended.reason) == (JobState.SUCCEEDED, 12 + 1, None)
-        await eventually(lambda: rig.names(first) == ["submitted", "continued", "succeeded"])
+        await rig.read_to_end()
+        assert rig.steps(first) == ["submitted", "continued", "succeeded"]
         assert {each.node: each.result for each in jobs_of(store, first)} == {
             **{str(n): 2 * n for n in range(4)},
             "then": 13,

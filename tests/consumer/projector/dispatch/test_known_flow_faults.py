@@ -50,6 +50,7 @@ async def test_groups_in_a_chain_are_as_many_jobs_as_are_named(rig: Rig, view: S
         flow = await flow_ended(view, flow_id)
         assert (flow.state, flow.result) == (JobState.SUCCEEDED, {f"{len(STEPS) - 1}.0": expected})
         assert len(jobs_of(view, flow_id)) == sum(STEPS)
+        await rig.read_to_end()
         assert max(len(encode(event)) for event in rig.events) < LARGEST_EVENT
         await check(rig, view, flow_id)
 
@@ -80,6 +81,7 @@ async def test_parents_at_their_limit_end_before_others_begin(rig: Rig, view: St
         assert (await flow_ended(view, flow_id, 60)).state is JobState.SUCCEEDED
         each = jobs_of(view, flow_id, "each")
         assert [job.result for job in each] == [{"sum": n * (n + 1) // 2 + 1} for n in range(12)]
+        await rig.read_to_end()
         parents = {job.id for job in each}
         is_open: set[str] = set()
         most = 0

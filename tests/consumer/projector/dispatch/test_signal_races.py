@@ -77,6 +77,7 @@ async def test_of_each_signal_and_the_end_of_its_time_one_wins(rig: Rig, view: S
             await send(n, "later")
         await Checker(rig.url, rig.topology).check(view)
 
+        await rig.read_to_end()
         won: dict[str, int] = {"signal": 0, "time": 0}
         for flow in ended:
             (got,) = [each.result for each in jobs_of(view, flow.id)]

@@ -76,7 +76,8 @@ async def test_job_fails_when_its_work_was_given_up_four_times(rig: Rig, store: 
         job = await eventually(state_is(store, event.subject, JobState.FAILED))
         await dead_queue_is_empty(rig)
     assert (job.reason, job.placed) == ("crash_loop", 4)
-    await eventually(lambda: rig.names(event.subject) == ["submitted", *["placed"] * 3, "failed"])
+    await rig.read_to_end()
+    assert rig.names(event.subject) == ["submitted", *["placed"] * 3, "failed"]
 
 
 def test_given_up_work_of_a_job_that_waits_for_follow_ups_is_not_placed_again(topology: Topology) -> None:
@@ -99,6 +100,7 @@ async def test_job_that_was_running_when_given_up_fails(rig: Rig, store: Store) 
         assert job.reason == "crash_loop"
         await give_up(rig, event)
         await dead_queue_is_empty(rig)
+    await rig.read_to_end()
     assert rig.names(event.subject) == ["submitted", "started", "failed"], "the run that has ended stays as it is"
     assert store.dead_messages.count() == 0
 

@@ -66,6 +66,7 @@ async def test_rescuer_places_purged_work_again_once(rig: Rig, store: Store) -> 
         report = await Checker(rig.url, rig.topology).check(store)
         await channel.close()
     assert (report.problems, report.executions, report.repeated) == ([], 5, 0)
+    await rig.read_to_end()
     assert all(rig.names(job_id).count("placed") == 1 for job_id in lost)
 
 
@@ -92,9 +93,10 @@ async def test_rescuer_fails_a_job_that_was_lost_three_times(rig: Rig, store: St
             job = await asyncio.to_thread(store.job, job_id)
             return job is not None and job.final
 
-        await eventually(purged, 40, what="the job has failed")
+        await eventually(purged, what="the job has failed")
         await channel.close()
     job = store.job(job_id)
     assert job is not None
     assert (job.state, job.reason) == (JobState.FAILED, "lost")
+    await rig.read_to_end()
     assert [event.data.n for event in rig.of(job_id) if isinstance(event, Placed)] == [2, 3, 4]
