@@ -1,7 +1,6 @@
 """The link waits for a broker, notices a lost connection, and connects again."""
 
 import asyncio
-import time
 
 import pytest
 from yarl import URL
@@ -10,7 +9,7 @@ from jobtape.broker import link as link_module
 from jobtape.broker.link import Connection, Link
 from jobtape.schemas.errors import JobtapeError
 from tests.broker.proxy import Proxy
-from tests.waiting import eventually
+from tests.waiting import eventually, within
 from tools.processes.ports import free_port
 
 pytestmark = pytest.mark.anyio
@@ -57,9 +56,8 @@ async def test_dead_peer_is_noticed_after_three_heartbeats(proxy: Proxy, monkeyp
     link.start()
     connection = await link.connection()
     proxy.hold_answers = proxy.hold_requests = True
-    began = time.monotonic()
-    await eventually(lambda: connection.is_closed, 12)
-    assert time.monotonic() - began < 9
+    with within(9):
+        await eventually(lambda: connection.is_closed)
     await eventually(lambda: link.fault)
     proxy.cut()
     proxy.hold_answers = proxy.hold_requests = False
@@ -111,7 +109,7 @@ async def test_wrong_password_is_reported(broker_url: str) -> None:
 async def test_invalid_url_is_reported() -> None:
     link = Link("not a url", name="test")
     link.start()
-    await eventually(lambda: "not connected yet" not in str(link.fault), 5)
+    await eventually(lambda: "not connected yet" not in str(link.fault))
     await link.close()
 
 
@@ -141,10 +139,9 @@ async def test_hosts_are_tried_in_turn_and_the_lost_one_last(proxy: Proxy, broke
     proxy.refuse = True
     proxy.cut()
     await eventually(lambda: first.is_closed)
-    began = time.monotonic()
-    async with asyncio.timeout(10):
-        await link.connection()
+    with within(5):
+        async with asyncio.timeout(20):
+            await link.connection()
     assert URL(link.host_url).port == other.port
     assert link.url.count(",") == 2, "a link that is made of this one knows all hosts"
-    assert time.monotonic() - began < 5
     await link.close()

@@ -4,7 +4,6 @@ Most jobs have gates, which are kept, and none stays closed.
 """
 
 import asyncio
-import time
 
 import pytest
 
@@ -15,7 +14,7 @@ from tests.faults import jobs
 from tests.faults.load import GATES, done, gates_are_open, load, sync_declarations
 from tests.faults.scale import SCALE, scaled
 from tests.ledger import Ledger
-from tests.waiting import eventually
+from tests.waiting import eventually, within
 from tools.brokers.node import PrivateNode
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180 * max(1.0, SCALE))]
@@ -41,9 +40,8 @@ async def test_no_job_is_lost_when_the_broker_is_killed(node: PrivateNode, node_
                 await asyncio.to_thread(node.kill)
                 await eventually(lambda: rig.link.fault and worker.fault and projector.fault)
                 await asyncio.to_thread(node.start)
-                back = time.monotonic()
-                await progress(rig)
-                assert time.monotonic() - back < BACK_WITHIN
+                with within(BACK_WITHIN):
+                    await progress(rig)
         await gates_are_open(rig, store, ledger)
         report = await Checker(rig.url, rig.topology).check(store, ledger)
     assert not report.problems, str(report)
@@ -64,11 +62,10 @@ async def test_no_job_is_lost_when_the_broker_is_away(
                 assert "jobtape:" not in str(part.fault), "no password"
             await asyncio.sleep(AWAY)  # the length of the fault
             await asyncio.to_thread(node.ctl, "start_app")
-            back = time.monotonic()
-            await eventually(lambda: worker.fault is None and projector.fault is None)
-            await progress(rig)
+            with within(BACK_WITHIN):
+                await eventually(lambda: worker.fault is None and projector.fault is None)
+                await progress(rig)
             assert "tape-missing" not in caplog.text, "a tape that has no leader yet is no gap"
-            assert time.monotonic() - back < BACK_WITHIN
         await gates_are_open(rig, store, ledger)
         report = await Checker(rig.url, rig.topology).check(store, ledger)
     assert not report.problems, str(report)

@@ -18,7 +18,7 @@ from tests.checker import Checker
 from tests.consumer import jobs
 from tests.consumer.installation import Rig, order_event
 from tests.ledger import Ledger
-from tests.waiting import eventually
+from tests.waiting import LIMIT, eventually, within
 
 pytestmark = pytest.mark.anyio
 
@@ -89,9 +89,9 @@ async def test_second_projector_stands_by_and_takes_over(
 ) -> None:
     caplog.set_level(logging.INFO, "jobtape.consumer.projector.projector")
     ledger = Ledger()
-    async with rig.projector(store, owner="first", lease=1.0):
+    async with rig.projector(store, owner="first", lease=30.0):
         await submit_all(rig, ledger, 20)
-        async with rig.projector(store, owner="stand-by", lease=1.0) as standing_by:
+        async with rig.projector(store, owner="stand-by", lease=30.0) as standing_by:
             checkpoint = await asyncio.to_thread(store.checkpoint)
             assert checkpoint is not None
             assert checkpoint.owner == "first"
@@ -99,7 +99,8 @@ async def test_second_projector_stands_by_and_takes_over(
             await submit_all(rig, ledger, 20)
             assert caplog.text.count("folding the tape") == 1, "the second one does not read"
             rig.stop("first")
-            await eventually(lambda: owner_is(store, "stand-by"), 5, what="the second one takes over")
+            with within(5):
+                await eventually(lambda: owner_is(store, "stand-by"), what="the second one takes over")
             await submit_all(rig, ledger, 20)
             marker = await Checker(rig.url, rig.topology).read()
             await eventually(lambda: store.passed_barrier(marker) == 1)
@@ -120,7 +121,7 @@ async def test_projector_frozen_beyond_its_lease_writes_nothing(
     def commit(self: FoldSession, owner: str, *rest: Any) -> bool:
         if owner == "frozen" and armed.is_set() and not frozen.is_set():
             frozen.set()
-            thaw.wait(20)
+            thaw.wait(LIMIT)
         done = real(self, owner, *rest)
         if owner == "frozen" and frozen.is_set():
             results.append(done)
@@ -130,12 +131,12 @@ async def test_projector_frozen_beyond_its_lease_writes_nothing(
     monkeypatch.setattr(FoldSession, "commit", commit)
     # Their barriers would move the checkpoint of the other projector at any time.
     monkeypatch.setattr(ProjectorServices, "start", lambda self: None)
-    async with rig.projector(store, owner="frozen", lease=0.6), rig.projector(others, owner="other", lease=0.6):
+    async with rig.projector(store, owner="frozen", lease=1.5), rig.projector(others, owner="other", lease=1.5):
         assert owner_is(store, "frozen"), "the first one started is the active one"
         armed.set()
         await submit_all(rig, ledger, 50)
         await eventually(frozen.is_set)
-        await eventually(lambda: owner_is(store, "other"), 10, what="the other takes over")
+        await eventually(lambda: owner_is(store, "other"), what="the other takes over")
         marker = await Checker(rig.url, rig.topology).read()
         await eventually(lambda: store.passed_barrier(marker) == 1)
         before = store.checkpoint()

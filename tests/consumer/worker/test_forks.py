@@ -15,7 +15,7 @@ from jobtape.schemas.topology import Topology
 from tests.cli.programs import COMMAND, Program, alive
 from tests.consumer.installation import Rig
 from tests.namespaces import environment_for, some_topology
-from tests.waiting import eventually
+from tests.waiting import eventually, within
 
 pytestmark = pytest.mark.anyio
 
@@ -109,7 +109,8 @@ async def test_child_that_outlives_worker_holds_no_delivery(rig: Rig, broker_url
         await eventually(lambda: path.exists() and path.read_text())
         try:
             program.send(signal.SIGKILL)
-            await eventually(rig.depth_is(2), timeout=5, what="both are back on their queue at once")
+            with within(5):
+                await eventually(rig.depth_is(2), what="both are back on their queue at once")
             assert not program.running()
             assert alive(int(path.read_text()))
         finally:

@@ -15,7 +15,7 @@ from jobtape.jobs import JobType
 from jobtape.schemas.context import Context
 from jobtape.schemas.job import Order
 from tests.consumer import unruly_jobs as jobs
-from tests.waiting import eventually
+from tests.waiting import LIMIT, eventually, within
 
 pytestmark = pytest.mark.anyio
 
@@ -41,8 +41,9 @@ def start(handlers: Handlers, job_type: JobType, timeout: float = 3.0, **payload
 
 async def outcome_of(handlers: Handlers, job_type: JobType, timeout: float = 3.0, **payload: Any) -> Outcome:
     """Return the outcome of one execution, which must come within a second after its timeout."""
-    async with asyncio.timeout(timeout + 1):
-        return await handlers.wait_for_outcome(start(handlers, job_type, timeout, **payload))
+    with within(timeout + 1):
+        async with asyncio.timeout(LIMIT):
+            return await handlers.wait_for_outcome(start(handlers, job_type, timeout, **payload))
 
 
 def failed(outcome: Outcome) -> tuple[str, str]:
@@ -126,9 +127,8 @@ async def test_execution_cancelled_by_other_handler_is_aborted(handlers: Handler
     await eventually(lambda: jobs.calls)
     waiting = asyncio.create_task(handlers.wait_for_outcome(neighbour))
     await outcome_of(handlers, culprit)
-    async with asyncio.timeout(1):
-        with pytest.raises(ExecutionAborted, match="another handler cancelled"):
-            await waiting
+    with within(1), pytest.raises(ExecutionAborted, match="another handler cancelled"):
+        await waiting
 
 
 async def test_requested_cancellation_has_no_outcome(handlers: Handlers) -> None:
@@ -136,7 +136,7 @@ async def test_requested_cancellation_has_no_outcome(handlers: Handlers) -> None
     await eventually(lambda: jobs.calls)
     assert handler.cancel()
     with suppress(asyncio.CancelledError):
-        await asyncio.wait_for(handler, 1)
+        await asyncio.wait_for(handler, LIMIT)
     assert handler.cancelled()
 
 

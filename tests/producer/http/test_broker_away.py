@@ -1,7 +1,6 @@
 """The broker is away, silent, or blocks: submissions end in time, readiness shows it, and the API recovers."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,7 +12,7 @@ from tests.consumer.installation import Rig
 from tests.namespaces import some_topology
 from tests.producer.jobs import add
 from tests.producer.running_api import Api, api, problem, settings_for
-from tests.waiting import eventually
+from tests.waiting import eventually, within
 from tools.brokers.node import PrivateNode
 
 pytestmark = pytest.mark.anyio
@@ -36,9 +35,8 @@ async def behind(proxy: Proxy, rig: Rig, view: Store, settings: Settings) -> Asy
 
 async def not_ready(served: Api, part: str) -> str:
     """Return why a part is not ready; empty when it is. The response must come in time."""
-    begun = time.monotonic()
-    answer = await served.client.get("/health/ready")
-    assert time.monotonic() - begun < 2
+    with within(2):
+        answer = await served.client.get("/health/ready")
     assert answer.status_code == (200 if answer.json()["ready"] else 503)
     return answer.json()["parts"][part]["reason"] or ""
 
@@ -50,14 +48,12 @@ async def accepted(served: Api) -> bool:
 async def test_silent_broker_is_noticed_within_five_seconds(behind: Api, proxy: Proxy) -> None:
     assert await not_ready(behind, "broker") == ""
     proxy.hold_requests = proxy.hold_answers = True
-    begun = time.monotonic()
-    reason = await eventually(lambda: not_ready(behind, "broker"))
-    assert time.monotonic() - begun < 5
+    with within(5):
+        reason = await eventually(lambda: not_ready(behind, "broker"))
     assert "has not answered" in reason
     assert await not_ready(behind, "tape") != ""
-    begun = time.monotonic()
-    problem(await behind.client.post("/jobs", json=ADD), 503, "broker-unavailable")
-    assert time.monotonic() - begun < 2
+    with within(2):
+        problem(await behind.client.post("/jobs", json=ADD), 503, "broker-unavailable")
     assert (await behind.client.get("/metrics")).status_code == 200
     proxy.hold_requests = proxy.hold_answers = False
     await eventually(lambda: accepted(behind))
@@ -75,7 +71,8 @@ async def _is_ready(served: Api, part: str) -> bool:
 async def test_cut_connection_recovers(behind: Api, proxy: Proxy) -> None:
     proxy.refuse = True
     proxy.cut(reset=True)
-    await eventually(lambda: not_ready(behind, "broker"), timeout=5)
+    with within(5):
+        await eventually(lambda: not_ready(behind, "broker"))
     problem(await behind.client.post("/jobs", json=ADD), 503, "broker-unavailable")
     proxy.refuse = False
     await eventually(lambda: accepted(behind))
@@ -132,9 +129,8 @@ async def test_blocking_broker_ends_submissions_in_time(
             return not await accepted(served)
 
         await eventually(in_force, what="the alarm is in force")
-        begun = time.monotonic()
-        problem(await served.client.post("/jobs", json=ADD), 503, "broker-unavailable")
-        assert time.monotonic() - begun < 3
+        with within(3):
+            problem(await served.client.post("/jobs", json=ADD), 503, "broker-unavailable")
         assert "alarm" in await eventually(lambda: not_ready(served, "broker"))
         assert (await served.client.get("/metrics")).status_code == 200
         await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.6")

@@ -1,6 +1,5 @@
 """Readiness names the part that is not ready, the reason, and what to do."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,14 @@ from jobtape.view.store import Gap, Store
 from tests.consumer.installation import Rig
 from tests.producer.jobs import add
 from tests.producer.running_api import Api, api, settings_for
-from tests.waiting import eventually
+from tests.waiting import eventually, within
 
 pytestmark = pytest.mark.anyio
 
 
 async def readiness(served: Api, status: int) -> dict[str, Any]:
-    begun = time.monotonic()
-    answer = await served.client.get("/health/ready")
-    assert time.monotonic() - begun < 2
+    with within(2):
+        answer = await served.client.get("/health/ready")
     assert answer.status_code == status, answer.text
     body: dict[str, Any] = answer.json()
     assert list(body["parts"]) == ["broker", "tape", "view", "projector"]
