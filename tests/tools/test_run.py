@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.programs import LIMIT
 from tools import run as runner
 from tools.brokers.find import Broker
 from tools.clone import ROOT, clone_name
@@ -75,7 +76,7 @@ def test_run_prints_what_to_do_and_passes_signal_and_exit_code_on(
             if "curl" in line:
                 break
         process.send_signal(number)
-        assert process.wait(20) == 7
+        assert process.wait(LIMIT) == 7
     assert "Jobtape is ready (Ctrl-C stops it)" in printed
     assert printed.rstrip().endswith(
         """-H 'content-type: application/json' -d '{"type":"add","payload":{"x":3,"y":4}}'"""
@@ -97,7 +98,7 @@ def test_application_that_is_not_ready_is_reported_and_ended(broker_url: str, tm
     parts = {"view": {"ready": True, "reason": None}, "broker": {"ready": False, "reason": "no connection"}}
     health = json.dumps({"ready": False, "parts": parts, "workers": {}})
     with running(broker_url, tmp_path, limit=3, TEST_HEALTH=health) as process:
-        printed, _ = process.communicate(timeout=30)
+        printed, _ = process.communicate(timeout=LIMIT)
         assert process.returncode == 7
     assert "The application is not ready after 3 s: broker: no connection" in printed
 

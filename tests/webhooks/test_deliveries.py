@@ -167,7 +167,6 @@ async def test_endpoint_that_fails_gets_probes_and_catches_up(
 ) -> None:
     configure(monkeypatch, view.url)
     monkeypatch.setattr(dispatch, "MOST_OPEN", 5)
-    monkeypatch.setattr(dispatch, "PROBE_EVERY", 2.0)
     async with installation(rig, view) as receiver:
         receiver.answers["/500"] = lambda: "HTTP/1.1 500 Broken"
         broken = endpoint(view, receiver.url("/500"), new_secret())
@@ -177,6 +176,7 @@ async def test_endpoint_that_fails_gets_probes_and_catches_up(
         await asyncio.gather(*(rig.outcome(each) for each in ids))
         # What is open of the broken endpoint was begun before it failed first, or is a probe.
         assert 1 <= len(deliveries(view, broken)) <= 10
+        monkeypatch.setattr(dispatch, "PROBE_EVERY", 0.1)
         receiver.answers["/500"] = lambda: "HTTP/1.1 200 OK"
         await eventually(
             lambda: [each.state for each in deliveries(view, broken).values()] == [JobState.SUCCEEDED] * 30
@@ -215,6 +215,7 @@ async def test_killed_projector_submits_each_delivery_once(
     assert set(ended(view, webhook_id)) == set(ids)
     message_ids = [each.headers["webhook-id"] for each in receiver.requests]
     assert len(message_ids) == len(set(message_ids)) == len(ids)
+    await rig.read_to_end()
     orders = [each.subject for each in rig.events if each.name == "placed" and each.data.job_type == WEBHOOK]
     assert sorted(orders) == sorted(message_ids)
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 @job("step", lane="normal")
 async def step() -> None:
-    await asyncio.sleep(0.005)  # longer than the broker takes to deliver the next one
+    await asyncio.sleep(0.02)  # longer than the broker takes to deliver the next one
 
 
 @job("boom", lane="high", retry=RetryPolicy(max_attempts=2, first=0.1))

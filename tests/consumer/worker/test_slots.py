@@ -27,7 +27,9 @@ async def test_prefetch_is_limited(rig: Rig) -> None:
         ends = [await rig.submit("ahold") for _ in range(6)]
         await eventually(lambda: len(jobs.calls) == 1)
         await eventually(lambda: "started" in rig.names(jobs.calls[0]))
-        assert await rig.depth() == 4, "one runs, one waits"
+        await eventually(rig.depth_is(4), what="one runs, one waits")
+        await rig.read_to_end()
+        assert await rig.depth() == 4
         jobs.gate.set()
         for job_id in ends:
             await rig.outcome(job_id)
