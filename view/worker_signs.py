@@ -1,12 +1,13 @@
 """The last sign of life of each worker, as the active projector has collected them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import delete, select
+from sqlalchemy import Connection, Row, delete, select
 
+from jobtape.schemas.job import JobState
 from jobtape.schemas.messages.worker_sign import GONE_AFTER, SILENT_AFTER, WorkerSign, decode_sign, encode_sign
 from jobtape.view import checkpoint, tables
 from jobtape.view.rows import storable
@@ -15,6 +16,8 @@ from jobtape.view.sql.clock import NOW
 from jobtape.view.sql.database import StorePart
 
 _row = tables.workers.c
+_job = tables.jobs.c
+_SIGNS = select(_row.id, _row.sign, _row.at, (NOW - _row.at).label("age"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class WorkerSigns(StorePart):
     """Reads and writes the signs."""
 
     def note(self, owner: str, signs: Collection[WorkerSign]) -> bool:
-        """Write signs, and remove the workers that have stopped or are gone.
+        """Write signs, and remove the workers that have stopped, or are gone and not listed any more.
 
         Returns False, and writes nothing, when ``owner`` is not the active projector.
         """
@@ -46,22 +49,59 @@ class WorkerSigns(StorePart):
         with self.database.writing() as connection:
             if not checkpoint.is_active(connection, owner):
                 return False
-            connection.execute(delete(tables.workers).where(_row.id.in_(stopped) | (_row.at < NOW - GONE_AFTER)))
+            old = connection.execute(_SIGNS.where(_row.at < NOW - GONE_AFTER)).all()
+            removed = [*stopped, *({row.id for row in old} - _that_run_jobs(connection, old))]
+            connection.execute(delete(tables.workers).where(_row.id.in_(removed)))
             if kept:
                 connection.execute(insert, [{"id": storable(s.id), "sign": _text(s)} for s in kept])
             return True
 
     def all(self) -> list[SeenWorker]:
         """Return the workers with a sign in the last ``GONE_AFTER`` seconds, by name."""
-        statement = select(_row.sign, _row.at, NOW - _row.at).where(_row.at >= NOW - GONE_AFTER)
         with self.database.reading() as connection:
-            rows = connection.execute(statement).all()
-        found = [
-            SeenWorker(sign, datetime.fromtimestamp(at, UTC), age > SILENT_AFTER)
-            for text, at, age in rows
-            if (sign := decode_sign(text.encode())) is not None
-        ]
-        return sorted(found, key=lambda each: (each.sign.name, each.sign.started_at))
+            return _seen(connection.execute(_SIGNS.where(_row.at >= NOW - GONE_AFTER)).all())
+
+    def listed(self) -> list[SeenWorker]:
+        """Return ``all``, and those that are gone but ran jobs that no other worker has begun since."""
+        with self.database.reading() as connection:
+            rows = connection.execute(_SIGNS).all()
+            needed = _that_run_jobs(connection, [row for row in rows if row.age > GONE_AFTER])
+        return _seen([row for row in rows if row.age <= GONE_AFTER or row.id in needed])
+
+
+def _seen(rows: Sequence[Row[Any]]) -> list[SeenWorker]:
+    found = [
+        SeenWorker(sign, datetime.fromtimestamp(row.at, UTC), row.age > SILENT_AFTER)
+        for row in rows
+        if (sign := decode_sign(row.sign.encode())) is not None
+    ]
+    return sorted(found, key=lambda each: (each.sign.name, each.sign.started_at))
+
+
+def _that_run_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> set[str]:
+    """Return the ids of the workers of ``rows`` that have a job which is running and has not been begun since."""
+    executions = [
+        (row, execution)
+        for row in rows
+        if (sign := decode_sign(row.sign.encode())) is not None
+        for execution in sign.executions
+        if not execution.settled
+    ]
+    if not executions:
+        return set()
+    running = select(_job.id, _job.run, _job.attempt, _job.started_at).where(
+        _job.id.in_({storable(execution.job_id) for _, execution in executions}),
+        _job.state == JobState.RUNNING.value,
+    )
+    jobs = {job.id: job for job in connection.execute(running)}
+    return {
+        row.id
+        for row, execution in executions
+        if (job := jobs.get(storable(execution.job_id))) is not None
+        and (job.run, job.attempt) == (execution.run, execution.attempt)
+        # A later beginning is one by another worker.
+        and (job.started_at is None or job.started_at.timestamp() <= row.at)
+    }
 
 
 def _text(sign: WorkerSign) -> str:

@@ -14,7 +14,7 @@ IDLE_INTERVAL: Final = 10.0
 SILENT_AFTER: Final = 25.0
 """Seconds without a sign after which a worker counts as silent: two signs were lost, or it was killed."""
 GONE_AFTER: Final = 60.0
-"""Seconds without a sign after which a worker is no longer shown."""
+"""Seconds without a sign after which a worker is no longer shown, unless jobs that it ran have begun nowhere else."""
 MOST_EXECUTIONS: Final = 20
 """Executions in one sign, the oldest ones."""
 MOST_WAITING: Final = 1000

@@ -57,10 +57,10 @@ class WorkersOut(BaseModel):
 )
 async def list_workers(request: Request, producer: RunningProducer) -> Response:
     """Each is shown as it was at its last sign of life, which comes every 10 s, more often from a busy worker. A worker
-    that stops disappears at once, and one that was killed after a minute. The list contains the workers for the
-    built-in jobs, which run beside the projectors.
+    that stops disappears at once, and one that was killed after a minute, or when another worker has begun the last
+    job that it ran. The list contains the workers for the built-in jobs, which run beside the projectors.
     """
-    workers = await producer.read(producer.store.worker_signs.all)
+    workers = await producer.read(producer.store.worker_signs.listed)
     checkpoint = await producer.read(producer.store.checkpoint)
     collected = checkpoint is not None and checkpoint.lease_left > 0
     types = caller_of(request).types
