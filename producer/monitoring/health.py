@@ -317,10 +317,7 @@ def _projector_fault(checkpoint: Checkpoint | None) -> str | None:
     if checkpoint.gap is not None:
         return f"{checkpoint.gap.kind}: {checkpoint.gap.detail}"
     if checkpoint.lease_left <= 0:
-        return (
-            "no projector is running: start `jobtape projector`. If one is running, its log says why it cannot write "
-            "to the database"
-        )
+        return "no projector is active: start `jobtape projector`. If one has been started, its log says why it is not"
     return None
 
 

@@ -65,7 +65,7 @@ async def test_readiness_without_projector(settings: Settings, rig: Rig, view: S
     async with api(settings, add) as served:
         assert "no projector has been started" in await reason(served, "projector")
         view.create_checkpoint()
-        assert "no projector is running" in await reason(served, "projector")
+        assert "no projector is active" in await reason(served, "projector")
         assert view.take_lease("test", 60)
         await readiness(served, 200)
         view.report_gap("test", Gap("tape-truncated", "something is missing"))
