@@ -104,6 +104,9 @@ async def test_stats_of_the_last_hour(filled: Api) -> None:
     assert add["wait"]["n"] == 2
     assert add["wait"]["p99"] == pytest.approx(120, rel=0.19)
     assert resize["run"] == {"n": 2, "p50": pytest.approx(2.0, rel=0.19), "p99": pytest.approx(2.0, rel=0.19)}
+    assert (found["wait"]["n"], found["run"]["n"]) == tuple(
+        sum((each[name] or {"n": 0})["n"] for each in found["types"]) for name in ("wait", "run")
+    )
     main, slow = found["queues"]
     assert main["oldest"] == {"job": FIRST.subject, "since": FIRST.time.isoformat().replace("+00:00", "Z")}
     assert slow["oldest"] is None, "the job that is tried again is not due yet"

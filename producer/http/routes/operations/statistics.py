@@ -104,6 +104,8 @@ class StatsOut(BaseModel):
     at: datetime = Field(description="When this was read.")
     cursor: int = Field(description="Up to which the view had read the tape then.")
     jobs: Counts | None = Field(description="Null with `as_of`.")
+    wait: DurationsOut | None = Field(description="As of a job type, of all of them.")
+    run: DurationsOut | None
     types: list[TypeOut]
     queues: list[QueueOut]
     series: SeriesOut
@@ -274,18 +276,20 @@ async def histogram(query: Annotated[HistogramQuery, Query()], request: Request,
 
 def _stats(found: Statistics, *, past: bool) -> dict[str, Any]:
     """Return the fields of ``StatsOut``. ``past``: without what is of now."""
-    types, queues = _Numbers(), _Numbers()
+    types, queues, everything = _Numbers(), _Numbers(), _Numbers()
     for count in [] if past else found.jobs:
         types.jobs[count.type].append(count)
         queues.jobs[count.queue].append(count)
     for (kind, queue), sums in found.totals.items():
         types.sums[kind].append(sums)
+        everything.sums[""].append(sums)
         if queue:
             queues.sums[queue].append(sums)
     return {
         "at": found.now.at,
         "cursor": found.now.cursor,
         "jobs": None if past else _states(found.jobs),
+        **everything.durations(""),
         "types": [{"type": name, **types.numbers(name, past=past)} for name in types.names()],
         "queues": [
             {"queue": name, **queues.numbers(name, past=past), "oldest": None if past else _oldest(found, name)}
@@ -307,18 +311,21 @@ class _Numbers:
 
     def numbers(self, name: str, *, past: bool) -> dict[str, Any]:
         events: Counter[str] = Counter()
-        waits: Counter[int] = Counter()
-        runs: Counter[int] = Counter()
         for sums in self.sums.get(name, []):
             events.update(sums.events)
-            waits.update(sums.waits)
-            runs.update(sums.runs)
         return {
             "jobs": None if past else _states(self.jobs.get(name, [])),
             "events": dict(sorted(events.items())),
-            "wait": _durations(waits),
-            "run": _durations(runs),
+            **self.durations(name),
         }
+
+    def durations(self, name: str) -> dict[str, Any]:
+        waits: Counter[int] = Counter()
+        runs: Counter[int] = Counter()
+        for sums in self.sums.get(name, []):
+            waits.update(sums.waits)
+            runs.update(sums.runs)
+        return {"wait": _durations(waits), "run": _durations(runs)}
 
 
 def _states(counts: Iterable[JobCount]) -> dict[str, int]:
