@@ -1,6 +1,7 @@
 """The frame of the dashboard: accessibility, small screens, the API key, a prefix, an API and a broker that restart."""
 
 import json
+import re
 import signal
 import sys
 from pathlib import Path
@@ -144,44 +145,70 @@ def test_dashboard_says_that_broker_or_projector_is_away_and_goes_on(
     until(lambda: health(f"http://127.0.0.1:{made.port}")[0] == 200, "the API is ready")
     gate = made.gate()
     job_id = submit(made, "gate", {"path": str(gate)})
-    opened = Tab(chromium, f"http://127.0.0.1:{made.port}")
+    url = f"http://127.0.0.1:{made.port}"
+    opened, other = Tab(chromium, url), Tab(chromium, url)
     page = opened.go(f"jobs/{job_id}")
     expect(page.locator("p.progress")).to_contain_text("50 % · at the gate")
-    url = f"http://127.0.0.1:{made.port}"
+    form = other.go("submit?type=add")
+    expect(form.get_by_text("all parts ready")).to_be_visible()
+    form.get_by_label("x required").fill("20")
+    form.get_by_label("y required").fill("3")
     node.kill()
+    # The page asks for the health every 15 s, and has not noticed it.
+    form.get_by_role("button", name="Submit", exact=True).click()
+    expect(form.get_by_role("alert")).to_contain_text("broker")
     until(lambda: health(url)[0] == 503, "the API has noticed it")
+    come_back(form)
+    form.locator(".health.bad summary").click()
+    expect(form.locator(".health.bad")).to_contain_text("The broker does not answer:")
+    expect(form.get_by_role("button", name="Submit", exact=True)).to_be_disabled()
     come_back(page)
-    expect(page.locator(".health.bad summary")).to_be_visible()
-    page.locator(".health.bad summary").click()
-    expect(page.locator(".health.bad")).to_contain_text("broker:")
-    opened.go("submit?type=add")
-    page.get_by_label("x required").fill("20")
-    page.get_by_label("y required").fill("3")
-    page.get_by_role("button", name="Submit", exact=True).click()
-    expect(page.get_by_role("alert")).to_contain_text("broker")
+    for address in ("overview", "queues", "tape", "dead", "webhooks", f"jobs/{job_id}"):
+        opened.go(address)
+        expect(page.locator(".outage")).to_contain_text("The broker does not answer:")
+    expect(page.get_by_role("button", name="Cancel")).to_be_disabled()
+    expect(page.get_by_label("Time", exact=True)).to_contain_text("Stale since")
+    ran = page.locator(".facts div", has_text="Ran").locator("dd")
+    stopped_at = ran.inner_text()
     node.start()
     expect(page.locator(".health.good")).to_be_visible(timeout=60_000)  # the projector takes its lease again
+    expect(page.locator(".outage")).to_have_count(0)
+    expect(ran).not_to_have_text(stopped_at)
 
     def repeated() -> bool:
         """Submit under the same key. The first submission may still be in progress, and then the API refuses it."""
-        with page.expect_response(lambda answer: answer.request.method == "POST") as answer:
-            page.get_by_role("button", name="Submit", exact=True).click()
+        with form.expect_response(lambda answer: answer.request.method == "POST") as answer:
+            form.get_by_role("button", name="Submit", exact=True).click()
         return answer.value.status == 202
 
     until(repeated, "the submission is accepted")
-    expect(page.get_by_role("heading", name="succeeded add")).to_be_visible()
+    expect(form.get_by_role("heading", name="succeeded add")).to_be_visible()
+    other.context.close()
     opened.go(f"jobs/{job_id}")
     gate.write_text("opened")
     expect(page.get_by_role("heading", name="succeeded gate")).to_be_visible()
     opened.go("jobs")
     expect(page.get_by_text("live", exact=True)).to_be_visible()
+    worker.close()
+
+    def unserved() -> list[str]:
+        queues = json.loads(health(url)[1])["workers"]
+        return [name for name, found in queues.items() if found["consumers"] == 0]
+
+    until(lambda: len(unserved()) == 2, "both queues are without a worker")
+    come_back(page)
+    page.locator(".health.warn summary").click()
+    expect(page.locator(".health.warn li")).to_have_text(
+        re.compile(r"queues default, gates: no worker takes jobs from them .*jobtape worker --queues default,gates$")
+    )
     projector.send(signal.SIGSTOP)
     until(lambda: (json.loads(health(url)[1])["lag"] or 0) > 6, "the view is behind")
     come_back(page)
-    expect(page.locator(".health")).to_contain_text("behind the tape")
+    expect(page.locator(".outage")).to_contain_text(re.compile("behind the tape|no news from the tape"))
     expect(page.locator(".live")).to_contain_text("stale since")
     projector.send(signal.SIGCONT)
-    expect(page.locator(".health.good")).to_be_visible(timeout=60_000)
+    expect(page.locator(".outage")).to_have_count(0, timeout=60_000)
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
     opened.context.close()
     made.close()
-    assert opened.faults == []
+    assert opened.faults == other.faults == []

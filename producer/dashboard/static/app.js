@@ -1,12 +1,12 @@
 /** The frame around all pages: navigation, state of the installation, time, API key and keys. */
 import { get, keyWanted, Problem, tryKey } from "./core/api.js";
-import { faultsOf, health, readiness } from "./core/health.js";
+import { answers, faultsOf, look, outage } from "./core/health.js";
 import { html } from "./core/html.js";
 import { useEvery, useLoad } from "./core/load.js";
 import { asOf, change, link, route } from "./core/route.js";
-import { shownTime } from "./core/time_travel.js";
+import { firstTime, shownTime } from "./core/time_travel.js";
 import { local } from "./core/times.js";
-import { Dialog, Empty, Message, ProblemBox } from "./parts/basics.js";
+import { Dialog, Empty, Message, ProblemBox, Time } from "./parts/basics.js";
 import { TimeStrip } from "./parts/time_strip.js";
 import { useEffect, useRef, useState } from "./vendor/hooks.js";
 import { render } from "./vendor/preact.js";
@@ -71,7 +71,7 @@ function App() {
           ? html`<${KeyForm} reason=${keyWanted.value} />`
           : page === undefined
             ? html`<${Empty} title="There is no such page"><p><a href=${link(HOME)}>To the overview</a></p><//>`
-            : html`${!page.past && asOf.value !== null && html`<${NotPast} title=${page.title} />`}<${Shown} key=${name} name=${name} id=${path[1] ?? null} />`
+            : html`<${Outage} />${asOf.value !== null && (page.past ? html`<${Kept} />` : html`<${NotPast} title=${page.title} />`)}<${Shown} key=${name} name=${name} id=${path[1] ?? null} />`
       }
     </main>
     ${keyWanted.value === null && html`<${TimeStrip} past=${page?.past ?? false} />`}
@@ -83,6 +83,12 @@ function App() {
 function NotPast({ title }) {
   const time = shownTime.value === null ? "the time that you chose" : local(shownTime.value);
   return html`<p class="verdict warn" role="status"><strong>${title}: this page shows now</strong>, not ${time}. Nothing can be changed until you <button type="button" class="small" onClick=${() => change({ as_of: null })}>Go live</button></p>`;
+}
+
+/** Says how far back the pages can show the past. */
+function Kept() {
+  if (firstTime.value === null) return null;
+  return html`<p class="quiet">The history is kept since <${Time} at=${new Date(firstTime.value).toISOString()} />. Jobs that were removed since then are not shown.</p>`;
 }
 
 /** A page, when its module is there. @param {{name: string, id: string | null}} props */
@@ -107,21 +113,35 @@ function skip(event) {
   document.getElementById("main")?.focus();
 }
 
+/** Says on every page why it may show old data, or why nothing can be changed. */
+function Outage() {
+  const found = outage();
+  if (found === null) return null;
+  const { title, reason, meaning } = found;
+  return html`<div class="verdict bad outage" role="status">
+    <p><strong>${title}${reason === "" ? "." : ":"}</strong> <${Message} text=${reason && `${reason}.`} /></p>
+    ${asOf.value === null && html`<p>${meaning}</p>`}
+  </div>`;
+}
+
 /** Whether all parts work, in one word, with the reasons when they do not. */
 function Health() {
-  const { data, problem, reload } = useLoad("health", async (signal) => {
-    health.value = await readiness(signal);
-    return health.value;
-  });
-  const faults = data === null ? [] : faultsOf(data);
+  const { data, problem, reload } = useLoad("health", look);
+  const away = outage();
+  const faults = data === null ? [] : [...(away === null ? [] : [textOf(away)]), ...faultsOf(data)];
   useEvery(reload, faults.length > 0 ? ILL_PAUSE : HEALTH_PAUSE);
-  if (problem !== null) return html`<span class="health bad" role="status">no answer</span>`;
+  if (problem !== null && !answers.value) return html`<span class="health bad" role="status">no answer</span>`;
   if (data === null) return html`<span class="health" role="status">looking …</span>`;
   if (!faults.length) return html`<span class="health good" role="status">all parts ready</span>`;
   return html`<details class="health ${data.ready ? "warn" : "bad"}">
     <summary>${data.ready ? "ready, with warnings" : "not ready"}</summary>
     <ul>${faults.map((fault) => html`<li><${Message} text=${fault} /></li>`)}</ul>
   </details>`;
+}
+
+/** @param {{title: string, reason: string}} outage */
+function textOf({ title, reason }) {
+  return reason === "" ? title : `${title}: ${reason}`;
 }
 
 /** @param {{reason: string}} props */

@@ -4,7 +4,7 @@ import { useEffect, useRef } from "../vendor/hooks.js";
 import { effect, signal } from "../vendor/signals.js";
 import { get, request } from "./api.js";
 import { firstEvent } from "./events.js";
-import { asOf } from "./route.js";
+import { asOf, parameters } from "./route.js";
 
 /** @typedef {(by: -1 | 1) => Promise<void> | void} Stepper */
 
@@ -63,6 +63,27 @@ export async function cursorAt(time) {
   const cursor = answer.headers.get("jobtape-as-of") ?? "0";
   times.set(cursor, time);
   return cursor;
+}
+
+const MOST_PAGES = 20;
+
+/**
+ * Return a list of jobs of the past: a page of the API may have few of them, or none, although older ones match. `next` is
+ * not null also when no older page was asked for, because there were MOST_PAGES. Throws Problem.
+ * @param {import("./route.js").Query} query with `as_of` and `limit`
+ * @param {AbortSignal} [abort]
+ * @returns {Promise<{items: import("./types.js").Job[], next: string | null, scanned: null}>}
+ */
+export async function pastJobs(query, abort) {
+  const wanted = new URLSearchParams(parameters(query));
+  const items = [];
+  for (let page = 1; ; page += 1) {
+    const found = await get("jobs", wanted, abort);
+    items.push(...found.items);
+    if (found.next === null || page === MOST_PAGES || items.length >= Number(wanted.get("limit")))
+      return { items, next: found.next, scanned: null };
+    wanted.set("cursor", found.next);
+  }
 }
 
 effect(() => {

@@ -1,7 +1,7 @@
 /** One job: what happened to it, what it got and gave, and how it was at each of its events. */
 import { apiKey, get, Problem, request } from "../core/api.js";
 import { follow } from "../core/events.js";
-import { health } from "../core/health.js";
+import { health, obstacle, passed, stale } from "../core/health.js";
 import { html } from "../core/html.js";
 import { same, stringify, toNumber } from "../core/json.js";
 import { useEvery, useLoad } from "../core/load.js";
@@ -252,6 +252,7 @@ function Head({ job, events, onChanged }) {
   const past = asOf.value !== null;
   const redrives = ENDED.has(job.state);
   const withKey = apiKey.value !== null;
+  const reason = obstacle();
 
   /** @param {string} action */
   async function act(action) {
@@ -272,9 +273,9 @@ function Head({ job, events, onChanged }) {
     <div class="tools">
       ${
         !past &&
-        html`<button type="button" disabled=${busy !== ""} title=${redrives ? "Redrive: start the next run of this job" : "Interrupts it if it runs"} onClick=${() => act(redrives ? "redrive" : "cancel")}>${redrives ? "Run again" : "Cancel"}</button>`
+        html`<button type="button" disabled=${busy !== "" || reason !== null} title=${reason ?? (redrives ? "Redrive: start the next run of this job" : "Interrupts it if it runs")} onClick=${() => act(redrives ? "redrive" : "cancel")}>${redrives ? "Run again" : "Cancel"}</button>`
       }
-      ${!past && job.holds_key && html`<button type="button" disabled=${busy !== ""} title="Let the next job with the same ordering key run" onClick=${() => act("release")}>Release its key</button>`}
+      ${!past && job.holds_key && html`<button type="button" disabled=${busy !== "" || reason !== null} title=${reason ?? "Let the next job with the same ordering key run"} onClick=${() => act("release")}>Release its key</button>`}
       ${!past && html`<button type="button" onClick=${() => go(link("submit", { from: job.id }))}>Submit a copy …</button>`}
       <${CopyButton} big text=${() => curl(submissionOf(job), withKey)} title="Copy a command that submits such a job">Copy as curl<//>
       <${CopyButton} big text=${() => python(submissionOf(job), withKey)} title="Copy a program that submits such a job">Copy as Python<//>
@@ -295,14 +296,13 @@ function Progress({ job }) {
 
 /** @param {{job: Job, events: JobEvent[]}} props */
 function Facts({ job, events }) {
-  const ticking = asOf.value === null && job.state === "running";
+  const running = job.state === "running";
   const [, tick] = useState(0);
-  useEvery(() => tick((n) => n + 1), ticking ? 1000 : null);
+  useEvery(() => tick((n) => n + 1), running && asOf.value === null && stale.value === null ? 1000 : null);
   const due = job.run_at !== null && job.run_at !== job.submitted_at ? job.run_at : null;
   const waited = waitOf({ ...job, started_at: firstStart(job, events) });
   const worker = workerOf(job, events);
-  const ran =
-    job.started_at !== null && (ticking || job.finished_at !== null) ? seconds(job.started_at, job.finished_at) : null;
+  const ran = running ? passed(job.started_at) : job.finished_at && seconds(job.started_at, job.finished_at);
   /** @type {[string, any][]} */
   const facts = [
     ["Queue", job.queue && html`<a href=${link("jobs", { queue: job.queue })}>${job.queue}</a>`],
@@ -319,14 +319,14 @@ function Facts({ job, events }) {
     [
       "Worker",
       worker &&
-        (ticking
+        (running && asOf.value === null
           ? html`<a href=${link("queues")}><${Foreign} text=${worker} /></a>`
           : html`<${Foreign} text=${worker} />`),
     ],
     ["Started", job.started_at && html`<${Time} at=${job.started_at} />`],
     ["Finished", job.finished_at && html`<${Time} at=${job.finished_at} />`],
     ["Waited", waited !== null && duration(waited)],
-    ["Ran", ran !== null && duration(Math.max(0, ran))],
+    ["Ran", typeof ran === "number" && duration(Math.max(0, ran))],
     ["Reason", job.reason],
     [
       "Runs instead",

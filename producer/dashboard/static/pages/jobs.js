@@ -1,12 +1,12 @@
 /** The list of jobs: filters, pages, and changes that do not move what somebody reads. */
 import { get } from "../core/api.js";
 import { useChanges } from "../core/events.js";
-import { health } from "../core/health.js";
+import { health, passed } from "../core/health.js";
 import { html } from "../core/html.js";
 import { Numeral, stringify } from "../core/json.js";
 import { useEvery, useLoad } from "../core/load.js";
 import { asOf, change, go, link, route } from "../core/route.js";
-import { asCursor, nextCursor, useStepper } from "../core/time_travel.js";
+import { asCursor, nextCursor, pastJobs, useStepper } from "../core/time_travel.js";
 import { duration, fromInput, seconds, toInput, waitOf } from "../core/times.js";
 import { STATES, UNLIMITED } from "../core/types.js";
 import { Empty, Foreign, Labels, ProblemBox, State, Time } from "../parts/basics.js";
@@ -81,7 +81,11 @@ function Jobs() {
   // A search reads many jobs, so it is not repeated at each change.
   const searched = [...filters.keys()].some((one) => one === "error" || VALUE.test(one));
   const name = `jobs?${request}`;
-  const loaded = useLoad(name, (signal) => /** @type {Promise<Listed>} */ (get("jobs", request, signal)));
+  const loaded = useLoad(
+    name,
+    (signal) =>
+      /** @type {Promise<Listed>} */ (asOf.value === null ? get("jobs", request, signal) : pastJobs(request, signal)),
+  );
   const [arrived, setArrived] = useState({ name, count: 0, more: false });
   const items = useRef(/** @type {Job[]} */ ([]));
   items.current = loaded.data?.items ?? [];
@@ -151,6 +155,7 @@ function Jobs() {
     <nav class="pages" aria-label="Pages of the list">
       ${cursor !== null && html`<a href=${link("jobs", filters)}>Newest</a>`}
       ${list !== null && list.length > 0 && searched && loaded.data?.scanned != null && html`<span class="quiet">${Number(loaded.data.scanned).toLocaleString("en")} jobs searched</span>`}
+      ${asOf.value !== null && list !== null && list.length > 0 && list.length < PAGE && loaded.data?.next && html`<span class="quiet">Not all older jobs were examined.</span>`}
       ${list !== null && list.length > 0 && loaded.data?.next && html`<a href=${link("jobs", withCursor(filters, loaded.data.next))}>${searched ? "Search older jobs" : "Older"}</a>`}
     </nav>
   `;
@@ -237,13 +242,13 @@ function Row({ job, lost, paused }) {
   const unserved =
     asOf.value === null && job.state === "queued" && health.value?.workers[job.queue ?? ""]?.consumers === 0;
   const waits = asOf.value === null && job.state === "queued" && !isLater(job.run_at);
-  const waited = waits ? seconds(job.run_at ?? job.submitted_at) : waitOf(job);
+  const waited = waits ? passed(job.run_at ?? job.submitted_at) : waitOf(job);
   const ran =
-    job.started_at === null
-      ? null
-      : (job.state === "running" && asOf.value === null) || job.finished_at
-        ? seconds(job.started_at, job.finished_at)
-        : null;
+    job.state === "running"
+      ? passed(job.started_at)
+      : job.finished_at === null
+        ? null
+        : seconds(job.started_at, job.finished_at);
   return html`<tr onClick=${open}>
     <td><${State} state=${job.state} /></td>
     <td class="name"><a data-row href=${link(`jobs/${job.id}`)} title=${job.id}>${job.type}</a></td>
@@ -303,7 +308,7 @@ function Filters({ filters, jobs }) {
       const on = states.includes(state);
       return html`<button type="button" class=${`chip ${state}`} aria-pressed=${on} onClick=${() => set("state", on ? states.filter((one) => one !== state) : [...states, state])}>${state}</button>`;
     })}</div>
-    <input data-filter type="search" list="suggestions" placeholder="type:… label:… error:… payload.path:value or a job's id" aria-label="Add a filter" autocomplete="off" spellcheck=${false}
+    <input data-filter type="search" list="suggestions" placeholder="type:… label:… payload.path:… or an id" aria-label="Add a filter" autocomplete="off" spellcheck=${false}
       value=${text} onInput=${(/** @type {any} */ event) => {
         const given = event.currentTarget.value;
         setText(given);

@@ -1,8 +1,8 @@
 /** API keys: who has one and what for, and forms that make new ones. For keys with the scope `manage`. */
 import { apiKey, get } from "../core/api.js";
+import { obstacle } from "../core/health.js";
 import { html } from "../core/html.js";
 import { useEvery, useLoad } from "../core/load.js";
-import { asOf } from "../core/route.js";
 import { CopyButton, Dialog, Empty, Foreign, ProblemBox, Time } from "../parts/basics.js";
 import { Change } from "../parts/change.js";
 import { NewKeyForm, RotateForm } from "../parts/key_forms.js";
@@ -44,7 +44,7 @@ export function Page() {
     loaded.reload();
   }
   return html`
-    <header class="title"><h1>API keys</h1><button type="button" class="primary" disabled=${asOf.value !== null || items === null || open} onClick=${() => setCreating(true)}>New key</button></header>
+    <header class="title"><h1>API keys</h1><button type="button" class="primary" disabled=${obstacle({ publishes: false }) !== null || items === null || open} onClick=${() => setCreating(true)}>New key</button></header>
     ${open && html`<p class="verdict warn" role="status"><strong>This API answers everybody.</strong> Start it with <code>JOBTAPE_API_KEY</code>, then create keys.</p>`}
     <${ProblemBox} problem=${loaded.problem} onRetry=${loaded.reload} />
     ${
@@ -81,8 +81,8 @@ function KeyRow({ one, onRotate, onDone }) {
     <td data-column="last used">${used_at === null ? "never" : html`<${Time} at=${used_at} />`}</td>
     <td class="actions">${
       state !== "revoked" &&
-      html`<button type="button" class="small" disabled=${asOf.value !== null} onClick=${onRotate}>Rotate</button>
-        <${Change} method="DELETE" path=${`keys/${id}`} onDone=${onDone} ask=${`Revoke the key of ${name}? No request with it is answered any more, and its streams end.`}>Revoke<//>`
+      html`<button type="button" class="small" disabled=${obstacle({ publishes: false }) !== null} onClick=${onRotate}>Rotate</button>
+        <${Change} method="DELETE" path=${`keys/${id}`} publishes=${false} onDone=${onDone} ask=${`Revoke the key of ${name}? No request with it is answered any more, and its streams end.`}>Revoke<//>`
     }</td>
   </tr>`;
 }

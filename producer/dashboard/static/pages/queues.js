@@ -39,7 +39,7 @@ export function Page() {
   return html`
     <header class="title"><h1>Queues and workers</h1></header>
     <${ProblemBox} problem=${types.problem ?? loaded.problem} onRetry=${reload} />
-    ${!brokerReady && html`<p class="warning">What waits on the queues is not known while the broker does not answer.</p>`}
+    ${!brokerReady && html`<p class="warning">How many messages wait on the queues, and how many consumers they have, is not known.</p>`}
     ${brokerReady && common !== null && html`<p class="warning"><${Message} text=${common} /></p>`}
     ${
       list === null

@@ -1,8 +1,9 @@
 /** Schedules: when each submits its next job, what became of the last one, and a form for new ones. */
 import { get } from "../core/api.js";
+import { obstacle } from "../core/health.js";
 import { html } from "../core/html.js";
 import { useLoad } from "../core/load.js";
-import { asOf, link } from "../core/route.js";
+import { link } from "../core/route.js";
 import { useRules } from "../core/rules.js";
 import { duration } from "../core/times.js";
 import { Dialog, Empty, ProblemBox, State, Time } from "../parts/basics.js";
@@ -26,6 +27,8 @@ import { useState } from "../vendor/hooks.js";
  */
 
 const TICKS = 20;
+/** The zone in which the table shows times. */
+const ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 
 export function Page() {
   const loaded = useRules("schedules");
@@ -34,7 +37,7 @@ export function Page() {
   const items = /** @type {Schedule[] | null} */ (loaded.data?.items ?? null);
   const open = items?.find((one) => one.name === shown);
   return html`
-    <header class="title"><h1>Schedules</h1><button type="button" class="primary" disabled=${asOf.value !== null} onClick=${() => setCreating(true)}>New schedule</button></header>
+    <header class="title"><h1>Schedules</h1><button type="button" class="primary" disabled=${obstacle() !== null} title=${obstacle()} onClick=${() => setCreating(true)}>New schedule</button></header>
     <${ProblemBox} problem=${loaded.problem} onRetry=${loaded.reload} />
     ${
       items === null
@@ -42,7 +45,7 @@ export function Page() {
         : items.length === 0
           ? html`<${Empty} title="There is no schedule yet"><p>Create one here, or in the code: <code>@job(…, schedule=Cron(…))</code> and <code>jobtape schedules sync</code>.</p><//>`
           : html`<table class="rows schedules">
-            <thead><tr><th>Schedule</th><th>When</th><th>Job type</th><th>Next tick</th><th>Newest job</th><th></th></tr></thead>
+            <thead><tr><th>Schedule</th><th>When</th><th>Job type</th><th title="In your time zone">Next tick, ${ZONE}</th><th>Newest job</th><th></th></tr></thead>
             <tbody>${items.map((one) => html`<${ScheduleRow} key=${one.name} schedule=${one} onShow=${() => setShown(one.name)} onDone=${loaded.onChanged} />`)}</tbody>
           </table>`
     }
@@ -67,7 +70,7 @@ function ScheduleRow({ schedule, onShow, onDone }) {
     <td class="name"><a data-row href=${link("jobs", { label: `schedule:${name}` })}>${name}</a>${origin !== null && html` <span class="quiet" title="It came from this code, by jobtape schedules sync">${origin}</span>`}</td>
     <td data-column="when">${whenOf(schedule)}</td>
     <td><a href=${link("jobs", { type })}>${type}</a></td>
-    <td data-column="next">${paused ? html`<a class="state held" href=${link(`jobs/${schedule.id}`)}>paused</a>` : schedule.next === null ? "over" : html`<${Time} at=${schedule.next} />`}
+    <td data-column=${`next, ${ZONE}`}>${paused ? html`<a class="state held" href=${link(`jobs/${schedule.id}`)}>paused</a>` : schedule.next === null ? "over" : html`<${Time} at=${schedule.next} />`}
       <button type="button" class="small" aria-label=${`Next ticks of ${name}`} onClick=${onShow}>More</button></td>
     <td data-column="newest job">${latest === null ? html`<span class="quiet">none yet</span>` : html`<a href=${link(`jobs/${latest.id}`)}><${State} state=${latest.state} /></a> <${Time} at=${latest.submitted_at} />`}</td>
     <td class="actions">

@@ -1,6 +1,6 @@
 /** Submits a job by a form that is made from its type's JSON Schema, or as JSON. */
 import { apiKey, get, Problem, randomKey, request } from "../core/api.js";
-import { brokerReady } from "../core/health.js";
+import { obstacle } from "../core/health.js";
 import { html } from "../core/html.js";
 import { parse, stringify } from "../core/json.js";
 import { useLoad } from "../core/load.js";
@@ -31,7 +31,6 @@ export function Page() {
   const ready = from === null || past.data !== null;
   return html`
     <header class="title"><h1>Submit a job</h1></header>
-    ${!brokerReady() && html`<p class="warning" role="status">No job is accepted now: the broker does not answer.</p>`}
     <${ProblemBox} problem=${types.problem ?? past.problem} onRetry=${() => {
       types.reload();
       past.reload();
@@ -162,7 +161,7 @@ function Form({ type, given }) {
     <${ProblemBox} problem=${problem} />
     ${problem?.passing && html`<p class="quiet">Submit again: unchanged, it never makes a second job.</p>`}
     <div class="tools">
-      <button type="submit" class="primary" disabled=${busy}>${busy ? "Submitting …" : "Submit"}</button>
+      <button type="submit" class="primary" disabled=${busy || obstacle() !== null} title=${obstacle()}>${busy ? "Submitting …" : "Submit"}</button>
       <${CopyButton} big text=${() => snippet(read, (one) => curl(one, withKey))}>Copy as curl<//>
       <${CopyButton} big text=${() => snippet(read, (one) => python(one, withKey))}>Copy as Python<//>
     </div>

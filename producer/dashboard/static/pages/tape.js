@@ -1,7 +1,7 @@
 /** Reads history again: rebuilds, replays and shadow runs, which are jobs with progress and a result, as bulk actions are. */
 import { get } from "../core/api.js";
 import { useChanges } from "../core/events.js";
-import { brokerReady, health } from "../core/health.js";
+import { brokerReady, projectorReady } from "../core/health.js";
 import { html } from "../core/html.js";
 import { useEvery, useLoad } from "../core/load.js";
 import { link } from "../core/route.js";
@@ -31,12 +31,7 @@ function Tape() {
   return html`
     <header class="title"><h1>Tape</h1></header>
     <p class="quiet">All events of all jobs are on the tape. Read them again: into a new view, to a queue, or with today's handlers. No job runs again.</p>
-    ${
-      brokerReady()
-        ? health.value?.parts.projector?.ready === false &&
-          html`<p class="warning" role="status">Nothing of this runs now: it runs beside the projector, and none is active. What you start waits until one is.</p>`
-        : html`<p class="warning" role="status">Nothing of this runs now, and nothing can be started: the broker does not answer.</p>`
-    }
+    ${!projectorReady() && html`<p class="warning" role="status">Nothing of this runs now: it runs beside an active projector.${brokerReady() && " What you start waits until there is one."}</p>`}
     <div class="columns aside">
       <${StartForm} />
       <${Section} title="Rebuilds, replays, shadow runs and bulk actions">

@@ -1,8 +1,9 @@
 /** Webhooks: where events are posted, whether that works, and a form for new ones. */
 import { get } from "../core/api.js";
+import { obstacle } from "../core/health.js";
 import { html } from "../core/html.js";
 import { useEvery, useLoad } from "../core/load.js";
-import { asOf, link } from "../core/route.js";
+import { link } from "../core/route.js";
 import { CopyButton, Dialog, Empty, Foreign, ProblemBox, State, Time } from "../parts/basics.js";
 import { Change } from "../parts/change.js";
 import { WebhookForm } from "../parts/webhook_form.js";
@@ -42,7 +43,7 @@ export function Page() {
     loaded.reload();
   }
   return html`
-    <header class="title"><h1>Webhooks</h1><button type="button" class="primary" disabled=${asOf.value !== null} onClick=${() => setCreating(true)}>New webhook</button></header>
+    <header class="title"><h1>Webhooks</h1><button type="button" class="primary" disabled=${obstacle({ publishes: false }) !== null} title=${obstacle({ publishes: false })} onClick=${() => setCreating(true)}>New webhook</button></header>
     <${ProblemBox} problem=${loaded.problem} onRetry=${loaded.reload} />
     ${
       items === null
@@ -78,14 +79,14 @@ function WebhookRow({ webhook, onShow, onSecret, onDone }) {
     <td class="name"><${Foreign} text=${url} limit=${80} />${description && html` <span class="quiet"><${Foreign} text=${description} /></span>`}</td>
     <td data-column="events">${eventsOf(webhook)}</td>
     <td data-column="state"><span class=${`state ${STATES[state]}`}>${state}</span> ${whyOf(webhook)}</td>
-    <td class="num" data-column="behind">${Number(behind).toLocaleString("en")}${Number(behind) >= MOST_BEHIND ? " or more" : ""}</td>
+    <td class="num" data-column="events behind">${Number(behind).toLocaleString("en")}${Number(behind) >= MOST_BEHIND ? " or more" : ""}</td>
     <td class="actions">
       <button type="button" class="small" onClick=${onShow}>Deliveries</button>
       <${Change} method="POST" path=${`${path}/test`} onDone=${onShow}>Test<//>
-      <${Change} method="PATCH" path=${path} body=${{ enabled: disabled }} onDone=${onDone}>${disabled ? "Enable" : "Disable"}<//>
+      <${Change} method="PATCH" path=${path} body=${{ enabled: disabled }} publishes=${false} onDone=${onDone}>${disabled ? "Enable" : "Disable"}<//>
       <${Change} method="POST" path=${`${path}/replay`} body=${{ after: 0 }} disabled=${disabled} onDone=${onDone} ask="Deliver all past events that match and were not delivered?">Replay<//>
-      <${Change} method="POST" path=${`${path}/rotate`} body=${{}} onDone=${onSecret} ask="Make a new secret? For 24 hours the old one signs too.">New secret<//>
-      <${Change} method="DELETE" path=${path} onDone=${onDone} ask=${`Delete the webhook to ${url}? It gets no more events, and its open deliveries fail.`}>Delete<//>
+      <${Change} method="POST" path=${`${path}/rotate`} body=${{}} publishes=${false} onDone=${onSecret} ask="Make a new secret? For 24 hours the old one signs too.">New secret<//>
+      <${Change} method="DELETE" path=${path} publishes=${false} onDone=${onDone} ask=${`Delete the webhook to ${url}? It gets no more events, and its open deliveries fail.`}>Delete<//>
     </td>
   </tr>`;
 }

@@ -1,8 +1,9 @@
 /** Acts on all jobs that a filter matches, after a preview that counts them, as a job that can be watched. */
 import { Problem, request } from "../core/api.js";
+import { obstacle } from "../core/health.js";
 import { html } from "../core/html.js";
 import { useLoad } from "../core/load.js";
-import { asOf, go, link } from "../core/route.js";
+import { go, link } from "../core/route.js";
 import { ENDED, OPEN } from "../core/types.js";
 import { useState } from "../vendor/hooks.js";
 import { Dialog, ProblemBox } from "./basics.js";
@@ -47,7 +48,7 @@ const ACTIONS = /** @type {const} */ ({
 export function BulkButton({ action, filters = new URLSearchParams(), ids, title, small = false, disabled = false }) {
   const [open, setOpen] = useState(false);
   const one = ACTIONS[action];
-  return html`<button type="button" class=${small ? "small" : ""} disabled=${disabled || asOf.value !== null} onClick=${() => setOpen(true)}>${title ?? `${one.button} …`}</button>
+  return html`<button type="button" class=${small ? "small" : ""} disabled=${disabled || obstacle() !== null} title=${obstacle()} onClick=${() => setOpen(true)}>${title ?? `${one.button} …`}</button>
     ${open && html`<${Question} action=${one} body=${bodyOf(one, filters, ids)} onClose=${() => setOpen(false)} />`}`;
 }
 
@@ -89,7 +90,7 @@ function Question({ action, body, onClose }) {
         ? !preview.problem && html`<p role="status">Counting …</p>`
         : html`<p role="status"><strong>${counted(found.matched, "job")} ${found.more ? "or more match" : Number(found.matched) === 1 ? "matches" : "match"} now.</strong></p>
           ${found.ids.length > 0 && html`<p class="quiet">Newest: ${found.ids.slice(0, 3).map((id) => html`<a href=${link(`jobs/${id}`)} class="id">${id.slice(-12)}</a> `)}</p>`}
-          <button type="button" class="primary" disabled=${busy || (Number(found.matched) === 0 && !found.more)} onClick=${start}>${busy ? "Starting …" : `${action.button}: ${counted(found.matched, "job")}${found.more ? " or more" : ""}`}</button>`
+          <button type="button" class="primary" disabled=${busy || obstacle() !== null || (Number(found.matched) === 0 && !found.more)} title=${obstacle()} onClick=${start}>${busy ? "Starting …" : `${action.button}: ${counted(found.matched, "job")}${found.more ? " or more" : ""}`}</button>`
     }
   <//>`;
 }

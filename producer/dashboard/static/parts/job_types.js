@@ -1,7 +1,8 @@
 /** Job types with their limits, which can be changed, and a button that pauses each. */
 import { Problem, request } from "../core/api.js";
+import { obstacle } from "../core/health.js";
 import { html } from "../core/html.js";
-import { asOf, link } from "../core/route.js";
+import { link } from "../core/route.js";
 import { useRules } from "../core/rules.js";
 import { useState } from "../vendor/hooks.js";
 import { Dialog, ProblemBox } from "./basics.js";
@@ -48,7 +49,7 @@ export function JobTypes({ types, pauses, onDone }) {
 
 /** @param {{limit: Limit, changed: ChangedLimit[], onChange: () => void, onDone: () => void}} props */
 function LimitText({ limit, changed, onChange, onDone }) {
-  return html`<p>${textOf(limit)} <button type="button" class="small" disabled=${asOf.value !== null} aria-label=${`Change the limit ${limit.name}`} onClick=${onChange}>Change …</button></p>
+  return html`<p>${textOf(limit)} <button type="button" class="small" disabled=${obstacle() !== null} title=${obstacle()} aria-label=${`Change the limit ${limit.name}`} onClick=${onChange}>Change …</button></p>
     ${changed.map(
       (
         one,
@@ -97,7 +98,7 @@ function LimitForm({ limit, onDone }) {
     ${limit.per !== null && field("per", "In", "Seconds.", true)}
     ${limit.by !== null && field("key", "Only for", `One key, such as ${limit.by}=acme. Empty: all.`, false)}
     <${ProblemBox} problem=${problem} />
-    <button type="submit" class="primary">Change</button>
+    <button type="submit" class="primary" disabled=${obstacle() !== null} title=${obstacle()}>Change</button>
   </form>`;
 }
 

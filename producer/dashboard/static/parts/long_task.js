@@ -1,6 +1,7 @@
 /** One rebuild, replay, shadow run or bulk action: its progress, and what it found. */
 import { get, Problem, request } from "../core/api.js";
 import { useChanges } from "../core/events.js";
+import { obstacle } from "../core/health.js";
 import { html } from "../core/html.js";
 import { toNumber } from "../core/json.js";
 import { useEvery, useLoad } from "../core/load.js";
@@ -49,7 +50,7 @@ export function LongTask({ id }) {
     <header class="title">
       <h1><${State} state=${job.state} /> ${titleOf(job)}</h1>
       <div class="tools">
-        ${open && asOf.value === null && html`<button type="button" onClick=${cancel}>Cancel</button>`}
+        ${open && asOf.value === null && html`<button type="button" disabled=${obstacle() !== null} title=${obstacle()} onClick=${cancel}>Cancel</button>`}
         <a href=${link(`jobs/${id}`)}>All events</a> <a href=${link("tape")}>All on the tape page</a>
       </div>
     </header>

@@ -1,7 +1,7 @@
 /** The outcome or the progress of a job in one line. */
+import { knownUntil } from "../core/health.js";
 import { html } from "../core/html.js";
 import { stringify, toNumber } from "../core/json.js";
-import { shownTime } from "../core/time_travel.js";
 import { Foreign, Time } from "./basics.js";
 import { summaryOf, TASKS } from "./tasks.js";
 
@@ -41,9 +41,9 @@ export function Outcome({ job }) {
   return null;
 }
 
-/** Whether a time is later than the one that is shown. @param {string | null} time */
+/** Whether a time is later than what the pages know. @param {string | null} time */
 export function isLater(time) {
-  return time !== null && Date.parse(time) > (shownTime.value ?? Date.now());
+  return time !== null && Date.parse(time) > (knownUntil() ?? Date.now());
 }
 
 /** @param {unknown} value */

@@ -1,10 +1,11 @@
 /** What a rebuild found: which jobs have which state in the old and in the new view; and the switch to the new one. */
 import { Problem, request } from "../core/api.js";
+import { obstacle } from "../core/health.js";
 import { html } from "../core/html.js";
 import { stringify } from "../core/json.js";
-import { asOf, go, link } from "../core/route.js";
+import { go, link } from "../core/route.js";
 import { STATES } from "../core/types.js";
-import { useState } from "../vendor/hooks.js";
+import { useEffect, useRef, useState } from "../vendor/hooks.js";
 import { Foreign, ProblemBox, Section, State } from "./basics.js";
 import { counted } from "./tasks.js";
 
@@ -64,9 +65,16 @@ function Matrix({ cells, chosen, onChoose }) {
     );
   const rows = sorted(cells.map((cell) => cell.serving));
   const columns = sorted(cells.map((cell) => cell.rebuilt));
+  const place = useRef(/** @type {HTMLDivElement | null} */ (null));
+  // On a small screen the number that is chosen may be out of sight.
+  useEffect(() => {
+    const shown = place.current?.querySelector("[aria-pressed=true]")?.closest("td");
+    if (place.current && shown)
+      place.current.scrollLeft = shown.offsetLeft + shown.offsetWidth - place.current.clientWidth;
+  }, []);
   const head = (/** @type {string | null} */ state) =>
     state === null ? html`<span class="quiet">none</span>` : html`<${State} state=${state} />`;
-  return html`<div class="scroll"><table class="matrix">
+  return html`<div class="scroll" ref=${place}><table class="matrix">
     <thead>
       <tr><td></td><th colspan=${columns.length} scope="colgroup">In the new view</th></tr>
       <tr><th scope="col">In the view that serves</th>${columns.map((state) => html`<th scope="col">${head(state)}</th>`)}</tr>
@@ -131,7 +139,7 @@ function Switch({ job }) {
     <${ProblemBox} problem=${problem} />
     <form class="confirm" onSubmit=${onSubmit}>
       <label>Type <code>${WORD}</code> to confirm <input type="text" autocomplete="off" spellcheck=${false} value=${text} onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} /></label>
-      <button type="submit" class="primary" disabled=${busy || asOf.value !== null || text.trim() !== WORD}>${busy ? "Starting …" : "Rebuild and switch"}</button>
+      <button type="submit" class="primary" disabled=${busy || obstacle() !== null || text.trim() !== WORD} title=${obstacle()}>${busy ? "Starting …" : "Rebuild and switch"}</button>
     </form>
   <//>`;
 }

@@ -1,5 +1,6 @@
 /** A form that puts a schedule in force. */
 import { get, Problem, request } from "../core/api.js";
+import { obstacle } from "../core/health.js";
 import { html } from "../core/html.js";
 import { parse } from "../core/json.js";
 import { useLoad } from "../core/load.js";
@@ -91,7 +92,7 @@ export function ScheduleForm({ names, onDone }) {
     })}
     ${names.includes((texts.name ?? "").trim()) && html`<p class="warning">There is a schedule with this name. It will be replaced.</p>`}
     <${ProblemBox} problem=${problem} />
-    <button type="submit" class="primary" disabled=${busy}>Put in force</button>
+    <button type="submit" class="primary" disabled=${busy || obstacle() !== null} title=${obstacle()}>Put in force</button>
   </form>`;
 }
 

@@ -1,8 +1,8 @@
 /** The signals that a job waits for, each with a form that sends it. */
 import { Problem, randomKey, request } from "../core/api.js";
+import { obstacle } from "../core/health.js";
 import { html } from "../core/html.js";
 import { parse, stringify } from "../core/json.js";
-import { asOf } from "../core/route.js";
 import { useRef, useState } from "../vendor/hooks.js";
 import { Dialog, ProblemBox } from "./basics.js";
 import { Row } from "./row.js";
@@ -19,7 +19,7 @@ export function AwaitedSignals({ job, nodes, onSent }) {
   const names = nodes.filter(isAwaited).map((node) => node.name);
   return html`${names.map(
     (name) =>
-      html`<p class="warning" key=${name}>It waits for the signal <bdi>${name}</bdi>. <button type="button" class="small" disabled=${asOf.value !== null} onClick=${() => setAsking(name)}>Send it …</button></p>`,
+      html`<p class="warning" key=${name}>It waits for the signal <bdi>${name}</bdi>. <button type="button" class="small" disabled=${obstacle() !== null} title=${obstacle()} onClick=${() => setAsking(name)}>Send it …</button></p>`,
   )}
   ${
     asking !== null &&
@@ -76,7 +76,7 @@ function SignalDialog({ job, name, onClose, onSent }) {
         control=${(/** @type {object} */ more) => html`<textarea class="code" rows="6" spellcheck=${false} value=${text} onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} ...${more}></textarea>`} />
       <${ProblemBox} problem=${problem} />
       ${problem?.passing && html`<p class="quiet">Send it again: unchanged, it is the same signal.</p>`}
-      <button type="submit" class="primary" disabled=${busy}>${busy ? "Sending …" : "Send the signal"}</button>
+      <button type="submit" class="primary" disabled=${busy || obstacle() !== null} title=${obstacle()}>${busy ? "Sending …" : "Send the signal"}</button>
     </form>
   <//>`;
 }

@@ -1,8 +1,9 @@
 /** Starts a rebuild, a replay or a shadow run. The address may name which, and with which filters. */
 import { get, Problem, request } from "../core/api.js";
+import { obstacle } from "../core/health.js";
 import { html } from "../core/html.js";
 import { useLoad } from "../core/load.js";
-import { asOf, change, go, link, route } from "../core/route.js";
+import { change, go, link, route } from "../core/route.js";
 import { fromInput, toInput } from "../core/times.js";
 import { useState } from "../vendor/hooks.js";
 import { ProblemBox, Section } from "./basics.js";
@@ -138,7 +139,7 @@ function Form({ name, form }) {
     })}
     <datalist id="types">${types.map((/** @type {{name: string}} */ one) => html`<option value=${one.name}></option>`)}</datalist>
     <${ProblemBox} problem=${problem} />
-    <button type="submit" class="primary" disabled=${busy || asOf.value !== null}>${busy ? "Starting …" : form.button}</button>
+    <button type="submit" class="primary" disabled=${busy || obstacle() !== null} title=${obstacle()}>${busy ? "Starting …" : form.button}</button>
   </form>`;
 }
 

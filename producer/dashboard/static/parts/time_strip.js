@@ -1,5 +1,6 @@
 /** The strip below every page: which time is shown, and a slider over the history that is kept. */
 import { Problem } from "../core/api.js";
+import { stale } from "../core/health.js";
 import { html } from "../core/html.js";
 import { useEvery } from "../core/load.js";
 import { asOf, change } from "../core/route.js";
@@ -114,7 +115,9 @@ export function TimeStrip({ past }) {
       draggedTime !== null
         ? local(draggedTime)
         : at === null
-          ? "Live"
+          ? stale.value === null
+            ? "Live"
+            : `Stale${stale.value.since === null ? "" : ` since ${local(stale.value.since)}`}`
           : html`<strong>As of ${shown === null ? "" : local(shown)}</strong> <span class="quiet">${/^\d+$/.test(at) ? `cursor ${at}` : ""}</span>`
     }</p>
     <button type="button" class="small" title="Show everything as it was at a time" disabled=${begin === null} onClick=${() => setAsking(true)}>Go to …</button>

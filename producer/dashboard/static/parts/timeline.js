@@ -1,4 +1,5 @@
 /** The events of a job as a bar of what it did when, and as a list. */
+import { stale } from "../core/health.js";
 import { html } from "../core/html.js";
 import { toNumber } from "../core/json.js";
 import { duration, precise, seconds } from "../core/times.js";
@@ -80,7 +81,8 @@ export function Timeline({ events, open, selected, onSelect }) {
   const last = events.at(-1);
   if (first === undefined || last === undefined) return null;
   const begin = Date.parse(first.time);
-  const end = open ? Math.max(Date.now(), Date.parse(last.time)) : Date.parse(last.time);
+  const now = stale.value === null ? Date.now() : (stale.value.since ?? 0);
+  const end = open ? Math.max(now, Date.parse(last.time)) : Date.parse(last.time);
   const span = Math.max(end - begin, 1);
   const x = (/** @type {number} */ at) => `${(((at - begin) / span) * 100).toFixed(3)}%`;
   const held = released(events);

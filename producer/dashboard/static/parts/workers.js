@@ -1,6 +1,6 @@
 /** The workers that are alive, their slots, and what they run. */
 import { get } from "../core/api.js";
-import { brokerReady } from "../core/health.js";
+import { brokerReady, passed, projectorReady, stale } from "../core/health.js";
 import { html } from "../core/html.js";
 import { useEvery, useLoad } from "../core/load.js";
 import { link } from "../core/route.js";
@@ -21,9 +21,9 @@ const MEANING = {
   silent: "No sign of life: it was killed, or cannot reach the broker.",
 };
 
-/** Load the workers. */
-export function useWorkers() {
-  return useLoad("workers", (signal) => /** @type {Promise<Found>} */ (get("workers", {}, signal)));
+/** Load the workers. `wanted` false: load nothing. */
+export function useWorkers(wanted = true) {
+  return useLoad(wanted ? "workers" : null, (signal) => /** @type {Promise<Found>} */ (get("workers", {}, signal)));
 }
 
 /**
@@ -32,8 +32,8 @@ export function useWorkers() {
  */
 function blindness(found) {
   if (!brokerReady()) return "Which workers are alive is not known while the broker does not answer.";
-  return found?.collected === false
-    ? "Which workers are alive is not known while no projector is active: it collects their signs of life."
+  return found?.collected === false || !projectorReady() || stale.value !== null
+    ? "Which workers are alive is not known while no projector collects their signs of life."
     : "";
 }
 
@@ -85,11 +85,13 @@ function Row({ worker, blind }) {
       ${meaning && html`<p class="warning">${meaning}</p>`}
       ${!blind && worker.fault !== null && html`<p class="warning"><${Foreign} text=${worker.fault} limit=${300} /></p>`}</td>
     <td data-column="queues">${commas(worker.queues.map((queue) => html`<a href=${link("jobs", { queue })}>${queue}</a>`))}</td>
-    <td class="slots" data-column="slots"><meter min="0" max=${worker.slots} value=${worker.running} aria-label="Slots in use"></meter> <span data-name="slots">${worker.running} of ${worker.slots}</span></td>
-    <td data-column="runs"><${Executions} worker=${worker} /></td>
+    <td class="slots" data-column="slots">${blind ? NOT_KNOWN : html`<meter min="0" max=${worker.slots} value=${worker.running} aria-label="Slots in use"></meter> <span data-name="slots">${worker.running} of ${worker.slots}</span>`}</td>
+    <td data-column="runs">${blind ? NOT_KNOWN : html`<${Executions} worker=${worker} />`}</td>
     <td class="num" data-column="last sign"><${Time} at=${worker.last_seen} text=${ago(worker.last_seen)} /></td>
   </tr>`;
 }
+
+const NOT_KNOWN = html`<span class="quiet">not known</span>`;
 
 /** Return how long ago a time was, in whole seconds where it is less than a minute. @param {string} time */
 function ago(time) {
@@ -101,8 +103,11 @@ function ago(time) {
 function Executions({ worker }) {
   const { executions, running } = worker;
   if (executions.length === 0) return html`<span class="quiet">${running > 0 ? "" : "nothing"}</span>`;
+  // What a silent worker has done since its last sign is not known.
+  const ran = (/** @type {Execution} */ one) =>
+    worker.state === "silent" ? Math.max(0, seconds(one.since, worker.last_seen) ?? 0) : passed(one.since);
   const item = (/** @type {Execution} */ one) => html`<li key=${one.job_id}>
-    <a href=${link(`jobs/${one.job_id}`)} title=${one.job_id}>${one.job_type}</a> <span class="quiet">for ${duration(Math.max(0, seconds(one.since) ?? 0))}</span>
+    <a href=${link(`jobs/${one.job_id}`)} title=${one.job_id}>${one.job_type}</a> <span class="quiet">for ${duration(ran(one))}</span>
     ${one.settled && html` <span class="warning" title="Its job has ended, by a timeout or a cancellation, but the handler has not.">still busy</span>`}</li>`;
   const hidden = running - executions.length;
   return html`<ul class="plain">${executions.slice(0, SHOWN).map(item)}</ul>
