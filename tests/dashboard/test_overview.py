@@ -20,8 +20,10 @@ def test_overview_counts_equal_events_of_jobs(site: Installation, tab: Tab) -> N
         names = [event["type"] for job in jobs for event in client.get(f"/jobs/{job['id']}/events").json()["items"]]
     count = names.count("jobtape.job.failed")
     expect(row.locator("[data-name=failed]")).to_have_text(str(count))
-    page.get_by_role("button", name="Live").click()
+    page.get_by_role("button", name="15 minutes").click()
     expect(page.get_by_role("img", name="Jobs per minute")).to_be_visible()
+    expect(page.get_by_text("this minute is not over").first).to_be_visible()
+    expect(page.get_by_label("Newest failures in the last 15 minutes")).to_contain_text("ValueError: counted")
     submit(site, "boom", {"text": "one more"})
     expect(row.locator("[data-name=failed]")).to_have_text(str(count + 1))
     expect(page.get_by_label("Newest failures").get_by_text("ValueError: one more")).to_be_visible()

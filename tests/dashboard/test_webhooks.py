@@ -14,11 +14,12 @@ from tests.dashboard.browser import Tab, serious_faults
 
 class _Hooks(BaseHTTPRequestHandler):
     received: list[tuple[bytes, dict[str, str]]]
+    status = 204
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         self.received.append((body, {name.lower(): value for name, value in self.headers.items()}))
-        self.send_response(204)
+        self.send_response(self.status)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
@@ -77,6 +78,14 @@ def test_webhook_is_created_tested_disabled_and_deleted(site: Installation, tab:
     page.get_by_role("dialog").get_by_role("button", name="New secret").click()
     expect(page.locator("code.secret")).not_to_have_text(secret)
     page.get_by_role("button", name="Close").click()
+    hooks.RequestHandlerClass.status = 500  # type: ignore[attr-defined]
+    row.get_by_role("button", name="Test").click()
+    expect(deliveries.get_by_role("row", name="webhook.test")).to_have_count(2)
+    deliveries.get_by_role("button", name="Close").click()
+    expect(row).to_contain_text("failing")
+    tab.go("overview")
+    expect(page.locator(".verdict.warn li", has_text="/hook")).to_contain_text("has failed since")
+    tab.go("webhooks")
     row.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(page.get_by_text("There is no webhook yet")).to_be_visible()

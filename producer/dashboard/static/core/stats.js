@@ -10,12 +10,12 @@ import { asOf, route } from "./route.js";
  * @typedef {Numbers & {queue: string, oldest: {job: string, since: string} | null}} QueueNumbers
  * @typedef {(number | null)[]} Values
  * @typedef {{since: string, until: string, step: number, points: number, events: Record<string, number[]>, wait_p50: Values, wait_p99: Values, run_p50: Values, run_p99: Values}} Series
- * @typedef {{at: string, jobs: Counts | null, types: TypeNumbers[], queues: QueueNumbers[], series: Series}} Stats
+ * @typedef {{at: string, jobs: Counts | null, wait: Spread | null, run: Spread | null, types: TypeNumbers[], queues: QueueNumbers[], series: Series}} Stats
  */
 
 /** By their names in the address: their titles, their lengths in seconds, and after how many milliseconds they are read again. */
 export const RANGES = /** @type {const} */ ({
-  live: { title: "Live", words: "in the last 15 minutes", length: 900, pause: 5000 },
+  live: { title: "15 minutes", words: "in the last 15 minutes", length: 900, pause: 5000 },
   hour: { title: "Hour", words: "in the last hour", length: 3600, pause: 10_000 },
   day: { title: "Day", words: "in the last 24 hours", length: 86_400, pause: 30_000 },
   week: { title: "Week", words: "in the last 7 days", length: 604_800, pause: 60_000 },

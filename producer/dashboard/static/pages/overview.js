@@ -1,19 +1,20 @@
 /** Whether all is well: what comes in, ends and fails, what waits and runs, how long that takes, and what failed last. */
 import { get } from "../core/api.js";
 import { useChanges } from "../core/events.js";
-import { brokerReady, faultsOf, health } from "../core/health.js";
+import { answers, faultsOf, health, outage, passed, projectorReady, stale } from "../core/health.js";
 import { html } from "../core/html.js";
 import { toNumber } from "../core/json.js";
 import { useEvery, useLoad } from "../core/load.js";
 import { asOf, change, link } from "../core/route.js";
-import { RANGES, rangeShown, readStats, total } from "../core/stats.js";
-import { shownTime } from "../core/time_travel.js";
-import { duration, local, seconds } from "../core/times.js";
+import { boundsOf, RANGES, rangeShown, readStats, total } from "../core/stats.js";
+import { pastJobs, shownTime } from "../core/time_travel.js";
+import { duration, local } from "../core/times.js";
 import { Empty, Foreign, Message, ProblemBox, Section, State, Time } from "../parts/basics.js";
 import { linkOf } from "../parts/failure_name.js";
 import { Outcome } from "../parts/outcome.js";
 import { Plot } from "../parts/plot.js";
 import { counted } from "../parts/tasks.js";
+import { lostItsWorker, useWorkers } from "../parts/workers.js";
 import { useMemo } from "../vendor/hooks.js";
 
 /** @typedef {import("../core/types.js").Job} Job */
@@ -24,8 +25,8 @@ import { useMemo } from "../vendor/hooks.js";
 const MANY_FAILED = 5;
 const DEAD_READ = 100;
 const DEAD_PAUSE = 15_000; // milliseconds
+const WORKERS_PAUSE = 10_000;
 const LISTED = 8;
-const PAGES = 20;
 
 /** @param {{id: string | null}} _ */
 export function Page(_) {
@@ -39,8 +40,11 @@ export function Page(_) {
   const running = useLoad(`overview running ${at}`, (signal) => newest("running", signal));
   const failed = useLoad(at === null ? null : `overview failed ${at}`, (signal) => newest("failed", signal));
   const groups = useLoad(
-    at === null ? "overview failures" : null,
-    (signal) => /** @type {Promise<{items: Failure[]}>} */ (get("failures", { limit: String(LISTED) }, signal)),
+    at === null ? `overview failures ${range.name} ${range.since} ${range.until}` : null,
+    (signal) =>
+      /** @type {Promise<{items: Failure[]}>} */ (
+        get("failures", { ...boundsOf(range, null), limit: String(LISTED) }, signal)
+      ),
   );
   const changed = { event: ["started", "progressed", "retrying", "succeeded", "failed", "cancelled"] };
   useChanges(at === null ? changed : null, () => {
@@ -70,7 +74,7 @@ export function Page(_) {
       <${Jobs} title=${at === null ? "Running now" : "Running then"} jobs=${running.data} empty=${at === null ? "No job runs" : "No job ran"} all=${link("jobs", { state: "running" })} />
       ${
         at === null
-          ? html`<${Failures} groups=${groups.data?.items ?? null} />`
+          ? html`<${Failures} groups=${groups.data?.items ?? null} words=${range.words} />`
           : html`<${Jobs} title="Failed jobs, newest submission first" jobs=${failed.data} empty="No job had failed" all=${link("jobs", { state: "failed" })} />`
       }
     </div>`
@@ -80,17 +84,14 @@ export function Page(_) {
 }
 
 /**
- * Return the newest jobs in a state. In the past, a page may have none although there are more.
+ * Return the newest jobs in a state.
  * @param {string} state
  * @param {AbortSignal} signal
  * @returns {Promise<Job[]>}
  */
 async function newest(state, signal) {
   const query = { state, limit: String(LISTED), as_of: asOf.value };
-  let page = await get("jobs", query, signal);
-  for (let n = 1; n < PAGES && page.items.length === 0 && page.next !== null; n += 1)
-    page = await get("jobs", { ...query, cursor: page.next }, signal);
-  return page.items;
+  return (await (asOf.value === null ? get("jobs", query, signal) : pastJobs(query, signal))).items.slice(0, LISTED);
 }
 
 /** @param {{range: import("../core/stats.js").Range}} props */
@@ -107,27 +108,38 @@ function Ranges({ range }) {
 /** @param {{now: import("../core/types.js").Readiness}} props */
 function Verdict({ now }) {
   const faults = faultsOf(now);
+  const away = outage() !== null;
+  if (!answers.value || (away && !faults.length)) return null;
   if (!faults.length) return html`<p class="verdict good">Every part is ready, and every queue has a worker.</p>`;
-  return html`<div class=${`verdict ${now.ready ? "warn" : "bad"}`}>
-    <strong>${now.ready ? "Jobs are accepted, but look at this:" : "Not ready:"}</strong>
+  return html`<div class="verdict warn">
+    <strong>${away ? "Look at this too:" : "Jobs are accepted, but look at this:"}</strong>
     <ul>${faults.map((fault) => html`<li><${Message} text=${fault} /></li>`)}</ul>
   </div>`;
 }
 
-/** Types of which nothing succeeds, and new dead letters. @param {{stats: Stats, words: string}} props */
+/** Types of which nothing succeeds, new dead letters, and webhooks that do not work. @param {{stats: Stats, words: string}} props */
 function Warnings({ stats, words }) {
   const dead = useLoad(
     "new dead letters",
     (signal) => /** @type {Promise<{items: {at: string}[]}>} */ (get("dead", { limit: String(DEAD_READ) }, signal)),
   );
-  useEvery(dead.reload, DEAD_PAUSE);
+  const hooks = useLoad(
+    "webhooks that fail",
+    (signal) => /** @type {Promise<{items: import("./webhooks.js").Webhook[]}>} */ (get("webhooks", {}, signal)),
+  );
+  useEvery(() => {
+    dead.reload();
+    hooks.reload();
+  }, DEAD_PAUSE);
   const since = Date.parse(stats.series.since);
   const fresh = dead.data?.items.filter((one) => Date.parse(one.at) >= since).length ?? 0;
   const failing = stats.types.filter(({ events }) => (events.failed ?? 0) >= MANY_FAILED && !events.succeeded);
-  if (fresh === 0 && failing.length === 0) return null;
+  const broken = hooks.data?.items.filter(({ state }) => state === "failing") ?? [];
+  if (fresh === 0 && failing.length === 0 && broken.length === 0) return null;
   return html`<div class="verdict warn"><strong>Look at this:</strong><ul>
     ${failing.map(({ type, events }) => html`<li>No job of the type <a href=${link("failures", { type })}>${type}</a> has succeeded ${words}, and ${events.failed?.toLocaleString("en")} have failed.</li>`)}
-    ${fresh > 0 && html`<li><a href=${link("dead")}>${counted(fresh, "new dead letter")}${fresh === DEAD_READ ? " or more" : ""}</a> ${words}: messages on a work queue that are no jobs.</li>`}
+    ${fresh > 0 && html`<li><a href=${link("dead")}>${counted(fresh, "new dead letter")}${fresh === DEAD_READ ? " or more" : ""}</a> ${words}: ${fresh === 1 ? "a message on a work queue that is no job" : "messages on a work queue that are no jobs"}.</li>`}
+    ${broken.map(({ id, url, failing_since, last_error }) => html`<li key=${id}><a href=${link("webhooks")}>The webhook to <${Foreign} text=${url} limit=${80} /></a> has failed since <${Time} at=${failing_since} />: <${Foreign} text=${last_error ?? ""} />.</li>`)}
   </ul></div>`;
 }
 
@@ -137,6 +149,10 @@ function Tiles({ stats, words }) {
   const { jobs } = stats;
   // A rule, such as a pause or a schedule, is a job that is held while it is in force.
   const waits = stats.types.filter(({ type }) => !RULES.includes(type)).map((one) => one.jobs ?? {});
+  const rules = stats.types
+    .filter(({ type }) => RULES.includes(type))
+    .reduce((sum, one) => sum + (one.jobs?.held ?? 0), 0);
+  const besides = rules === 0 ? "" : `, besides ${counted(rules, "rule")} in force`;
   const waiting = WAITING.map((state) => [state, waits.reduce((sum, one) => sum + (one[state] ?? 0), 0)]).filter(
     ([, n]) => n !== 0,
   );
@@ -146,7 +162,7 @@ function Tiles({ stats, words }) {
     <${Tile} name="failed" title="Failed" count=${count("failed")} note=${words} href=${link("failures")} />
     ${
       jobs !== null &&
-      html`<${Tile} name="waiting" title="Waiting now" count=${waiting.reduce((sum, [, n]) => sum + Number(n), 0)} note=${waiting.map(([state, n]) => `${Number(n).toLocaleString("en")} ${state}`).join(", ") || "nothing waits"} href=${link("jobs", { state: WAITING })} />
+      html`<${Tile} name="waiting" title="Waiting now" count=${waiting.reduce((sum, [, n]) => sum + Number(n), 0)} note=${`${waiting.map(([state, n]) => `${Number(n).toLocaleString("en")} ${state}`).join(", ") || "nothing waits"}${besides}`} href=${link("jobs", { state: WAITING })} />
         <${Tile} name="running" title="Running now" count=${jobs.running ?? 0} note="" href=${link("jobs", { state: "running" })} />
         <${Delays} />`
     }
@@ -169,10 +185,11 @@ function Tile({ name, title, count, note, href }) {
 function Delays() {
   const now = health.value;
   // The projector moves the relay, over the broker: without them its last value says nothing.
-  const active = (now?.parts.projector?.ready ?? true) && brokerReady();
+  const active = projectorReady();
   const parts = /** @type {[string, unknown][]} */ ([
     ["Projector", now?.lag],
-    ["Timers", now?.timers.behind],
+    // A view without news from the tape does not know which timers were set.
+    ["Timers", active ? now?.timers.behind : null],
     ["Relay", active ? now?.relay.behind : null],
   ]);
   return html`<div class="tile">
@@ -187,6 +204,11 @@ function Delays() {
 /** @param {{stats: Stats}} props */
 function Plots({ stats }) {
   const { series } = stats;
+  const current = Date.parse(stats.at) / 1000;
+  const until = asOf.value !== null ? null : stale.value === null ? current : (stale.value.since ?? 0) / 1000;
+  // The numbers of the past are those of whole steps.
+  const known = until ?? Number.POSITIVE_INFINITY;
+  const unfinished = stale.value === null ? `this ${span(series.step)} is not over` : "not known yet";
   const times = useMemo(
     () => Array.from({ length: series.points }, (_, n) => Date.parse(series.since) / 1000 + n * series.step),
     [series],
@@ -197,16 +219,20 @@ function Plots({ stats }) {
   );
   const delays = useMemo(
     // 431.0 arrives as a Numeral, which the plot takes for no value.
-    () => DURATIONS.map(({ name, from, ...look }) => ({ name, ...look, values: series[from].map(toNumber) })),
+    () => DURATIONS.map(({ name, from, tone, dashed }) => ({ name, tone, dashed, values: series[from].map(toNumber) })),
     [series],
+  );
+  // The legend says something about the whole range, as the sums beside it do.
+  const spreads = new Map(
+    DURATIONS.map(({ name, of, share }) => [name, duration(toNumber(stats[of]?.[share] ?? null))]),
   );
   const onRange = (/** @type {number} */ since, /** @type {number} */ until) =>
     change({ range: null, since: instant(since, series.step), until: instant(until + series.step, series.step) });
   return html`<div class="columns plots">
-    <${Plot} title=${`Jobs per ${span(series.step)}`} steps times=${times} lines=${counts} onRange=${onRange}
+    <${Plot} title=${`Jobs per ${span(series.step)}`} steps times=${times} known=${known} unfinished=${unfinished} lines=${counts} onRange=${onRange}
       format=${(/** @type {number} */ value) => value.toLocaleString("en")} summary=${(/** @type {any} */ line) => line.values.reduce((/** @type {number} */ sum, /** @type {number} */ one) => sum + one, 0).toLocaleString("en")} />
-    <${Plot} title="How long jobs waited and ran" times=${times} lines=${delays} onRange=${onRange} format=${duration}
-      summary=${(/** @type {any} */ line) => duration(line.values.findLast((/** @type {unknown} */ one) => one !== null) ?? null) || "none"} />
+    <${Plot} title="How long jobs waited and ran" times=${times} known=${known} unfinished=${unfinished} lines=${delays} onRange=${onRange} format=${duration}
+      summary=${(/** @type {any} */ line) => spreads.get(line.name) || "none"} />
   </div>`;
 }
 
@@ -216,10 +242,10 @@ const EVENTS = /** @type {const} */ ([
   { name: "failed", tone: "red" },
 ]);
 const DURATIONS = /** @type {const} */ ([
-  { name: "wait p50", from: "wait_p50", tone: "violet", dashed: true },
-  { name: "wait p99", from: "wait_p99", tone: "violet", dashed: false },
-  { name: "run p50", from: "run_p50", tone: "blue", dashed: true },
-  { name: "run p99", from: "run_p99", tone: "blue", dashed: false },
+  { name: "wait p50", from: "wait_p50", of: "wait", share: "p50", tone: "violet", dashed: true },
+  { name: "wait p99", from: "wait_p99", of: "wait", share: "p99", tone: "violet", dashed: false },
+  { name: "run p50", from: "run_p50", of: "run", share: "p50", tone: "blue", dashed: true },
+  { name: "run p99", from: "run_p99", of: "run", share: "p99", tone: "blue", dashed: false },
 ]);
 
 /** Return a time that begins a step, in RFC 3339. @param {number} time seconds since 1970 @param {number} step */
@@ -229,6 +255,9 @@ function instant(time, step) {
 
 /** @param {{title: string, jobs: Job[] | null, empty: string, all: string}} props */
 function Jobs({ title, jobs, empty, all }) {
+  const now = asOf.value === null;
+  const workers = useWorkers(now && jobs !== null && jobs.length > 0);
+  useEvery(workers.reload, now ? WORKERS_PAUSE : null);
   return html`<${Section} title=${title} tools=${html`<a href=${all}>All</a>`}>
     ${
       jobs === null
@@ -239,7 +268,7 @@ function Jobs({ title, jobs, empty, all }) {
               (
                 job,
               ) => html`<li key=${job.id}><${State} state=${job.state} /> <a data-row href=${link(`jobs/${job.id}`)}>${job.type}</a>
-                <span class="outcome"><${Outcome} job=${job} /></span> <${Time} at=${job.finished_at ?? job.started_at} text=${runs(job)} /></li>`,
+                <span class="outcome">${now && lostItsWorker(job, workers.data) ? html`<span class="warning">its worker is gone</span>` : html`<${Outcome} job=${job} />`}</span> <${Time} at=${job.finished_at ?? job.started_at} text=${runs(job)} /></li>`,
             )}</ul>`
     }
   <//>`;
@@ -247,23 +276,22 @@ function Jobs({ title, jobs, empty, all }) {
 
 /** Return how long a running job runs; undefined when it does not, or that is not known. @param {Job} job */
 function runs(job) {
-  const now = new Date(shownTime.value ?? Date.now()).toISOString();
-  const ran = job.state === "running" ? seconds(job.started_at, now) : null;
-  return ran === null ? undefined : `for ${duration(Math.max(0, ran))}`;
+  const ran = job.state === "running" ? passed(job.started_at) : null;
+  return ran === null ? undefined : `for ${duration(ran)}`;
 }
 
-/** Groups of failures, that with the newest failure first. @param {{groups: Failure[] | null}} props */
-function Failures({ groups }) {
-  return html`<${Section} title="Newest failures" tools=${html`<a href=${link("failures")}>All</a>`}>
+/** Groups of failures of the range, that with the newest failure first. @param {{groups: Failure[] | null, words: string}} props */
+function Failures({ groups, words }) {
+  return html`<${Section} title=${`Newest failures ${words}`} tools=${html`<a href=${link("failures")}>All</a>`}>
     ${
       groups === null
         ? html`<p class="quiet">Loading …</p>`
         : groups.length === 0
-          ? html`<p class="quiet">Nothing has failed.</p>`
+          ? html`<p class="quiet">Nothing has failed ${words}.</p>`
           : html`<ul class="brief">${groups.map(
               (one) => html`<li key=${one.id}><a data-row href=${linkOf(one)}>${one.type}</a>
                 <span class="outcome fault"><${Foreign} text=${one.message ? `${one.error}: ${one.message}` : one.error} limit=${160} /></span>
-                <span class="quiet">${one.jobs > 0 ? `${counted(one.jobs, "job")} failed` : counted(one.failed + one.retrying, "failed attempt")}</span> <${Time} at=${one.last} /></li>`,
+                <span class="quiet">${one.failed > 0 ? `${counted(one.failed, "failure")}` : counted(one.retrying, "failed attempt")}</span> <${Time} at=${one.last} /></li>`,
             )}</ul>`
     }
   <//>`;
@@ -279,7 +307,7 @@ function Queues({ stats }) {
       <tbody>${waiting.map(
         ({ queue, oldest, jobs }) => html`<tr>
           <td class="name"><a data-row href=${link("jobs", { queue, state: WAITING })}>${queue}</a></td>
-          <td>${oldest && html`<a href=${link(`jobs/${oldest.job}`)}>${duration(Math.max(0, seconds(oldest.since, stats.at) ?? 0))}</a>`}</td>
+          <td>${oldest && html`<a href=${link(`jobs/${oldest.job}`)}>${duration(passed(oldest.since))}</a>`}</td>
           <td>${WAITING.filter((state) => jobs?.[state]).map((state) => html`<a class=${`state ${state}`} href=${link("jobs", { queue, state })}>${jobs?.[state]?.toLocaleString("en")} ${state}</a> `)}</td>
           <td class="num" data-column="running">${(jobs?.running ?? 0).toLocaleString("en")}</td></tr>`,
       )}</tbody>

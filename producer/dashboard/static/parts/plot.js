@@ -28,17 +28,22 @@ const MARKS = new Map([
 ]);
 
 /**
- * `times`: when each value begins, in seconds since 1970. `format`: shows a value with its unit. `steps`: values are
- * counts of their step; otherwise they are durations, on a logarithmic axis. `onRange`: is called with two times.
- * @param {{title: string, times: number[], lines: Line[], format: (value: number) => string, steps?: boolean, summary: (line: Line) => string, onRange: (since: number, until: number) => void}} props
+ * `times`: when the step of each value begins, in seconds since 1970. `known`: until when it is known what happened; the
+ * step in which that is has a shade, with `unfinished` in the legend, and later ones have no value. `format`: shows a value
+ * with its unit. `steps`: values are counts of their step; otherwise they are durations, on a logarithmic axis.
+ * `summary`: what the legend shows of a line while the pointer is elsewhere. `onRange`: is called with two times.
+ * @param {{title: string, times: number[], known: number, unfinished: string, lines: Line[], format: (value: number) => string, steps?: boolean, summary: (line: Line) => string, onRange: (since: number, until: number) => void}} props
  */
-export function Plot({ title, times, lines, format, steps = false, summary, onRange }) {
+export function Plot({ title, times, known, unfinished, lines, format, steps = false, summary, onRange }) {
   const place = useRef(/** @type {HTMLDivElement | null} */ (null));
   const legend = useRef(/** @type {HTMLUListElement | null} */ (null));
   const plot = useRef(/** @type {uPlot | null} */ (null));
   const [at, setAt] = useState(/** @type {number | null} */ (null));
-  const latest = useRef({ format, onRange });
-  latest.current = { format, onRange };
+  const end = endOf(times);
+  const unsure = times.findLast((time) => time <= known) ?? end;
+  const shaded = known < end;
+  const latest = useRef({ format, onRange, unsure, shaded });
+  latest.current = { format, onRange, unsure, shaded };
   const dark = useDark();
   const names = lines.map(({ name }) => name).join();
 
@@ -46,7 +51,9 @@ export function Plot({ title, times, lines, format, steps = false, summary, onRa
     const box = place.current;
     if (box === null || legend.current === null) return;
     // Only computed colours are known to a canvas: variables and light-dark() are not.
-    const tones = [...legend.current.querySelectorAll("li")].map((item) => getComputedStyle(item).borderLeftColor);
+    const tones = [...legend.current.querySelectorAll("li:not(.shaded)")].map(
+      (item) => getComputedStyle(item).borderLeftColor,
+    );
     const { color, borderTopColor } = getComputedStyle(box);
     const axis = {
       stroke: color,
@@ -92,6 +99,7 @@ export function Plot({ title, times, lines, format, steps = false, summary, onRa
           })),
         ],
         hooks: {
+          drawClear: [(own) => latest.current.shaded && shade(own, latest.current.unsure, borderTopColor)],
           setCursor: [(own) => setAt(own.cursor.idx ?? null)],
           setSelect: [
             (own) => {
@@ -103,7 +111,7 @@ export function Plot({ title, times, lines, format, steps = false, summary, onRa
           ],
         },
       },
-      dataOf(times, lines, steps),
+      dataOf(times, known, lines, steps),
       box,
     );
     plot.current = made;
@@ -117,33 +125,51 @@ export function Plot({ title, times, lines, format, steps = false, summary, onRa
   }, [names, steps, dark]);
 
   useEffect(() => {
-    plot.current?.setData(dataOf(times, lines, steps));
-  }, [times, lines]);
+    plot.current?.setData(dataOf(times, known, lines, steps));
+  }, [times, known, lines]);
 
   const time = at === null ? undefined : times[Math.min(at, times.length - 1)];
   return html`<${Section} title=${title} class="plotted" tools=${html`<span class="quiet">${time === undefined ? "" : clock(time * 1000)}</span>`}>
     <ul class="legend" ref=${legend}>${lines.map((line) => {
-      const value = at === null ? null : (line.values[Math.min(at, times.length - 1)] ?? null);
-      return html`<li class=${`tone-${line.tone} ${line.dashed ? "dashed" : ""}`}>${line.name} <strong>${at === null ? summary(line) : value === null ? "none" : format(value)}</strong></li>`;
-    })}</ul>
+      const value = time === undefined || time > known ? null : (line.values[times.indexOf(time)] ?? null);
+      return html`<li class=${`tone-${line.tone} ${line.dashed ? "dashed" : ""}`}>${line.name} <strong>${at === null ? summary(line) : value !== null ? format(value) : time !== undefined && time > known ? "not known" : "none"}</strong></li>`;
+    })}${shaded && html`<li class="shaded">${unfinished}</li>`}</ul>
     <div class="plot" ref=${place} role="img" aria-label=${`${title}. ${lines.map((line) => `${line.name}: ${summary(line)}`).join(", ")}`}></div>
   <//>`;
 }
 
+/** Return when the last step ends. @param {number[]} times */
+function endOf(times) {
+  const [last, before] = [times.at(-1) ?? 0, times.at(-2)];
+  return before === undefined ? last : 2 * last - before;
+}
+
 /**
- * Return what uPlot draws. A count lasts until its step ends, so the last one gets an end as well.
+ * Return what uPlot draws: nothing of the steps that begin after `known`. A count lasts until its step ends, so the last
+ * one gets an end as well.
  * @param {number[]} times
+ * @param {number} known
  * @param {Line[]} lines
  * @param {boolean} steps
  * @returns {uPlot.AlignedData}
  */
-function dataOf(times, lines, steps) {
-  const [last, before] = [times.at(-1), times.at(-2)];
-  const values = lines.map((line) => line.values);
-  if (!steps || last === undefined || before === undefined)
-    return /** @type {uPlot.AlignedData} */ ([times, ...values]);
-  const ended = values.map((each) => [...each, each.at(-1) ?? null]);
-  return /** @type {uPlot.AlignedData} */ ([[...times, 2 * last - before], ...ended]);
+function dataOf(times, known, lines, steps) {
+  const begun = times.filter((time) => time <= known).length;
+  const ended = lines.map(({ values }) =>
+    [...values, null].map((value, n) => (n < begun ? value : steps && n === begun ? (values[n - 1] ?? null) : null)),
+  );
+  return /** @type {uPlot.AlignedData} */ ([[...times, endOf(times)], ...ended]);
+}
+
+/** Shade a plot from a time on. @param {uPlot} plot @param {number} from seconds since 1970 @param {string} colour */
+function shade(plot, from, colour) {
+  const { ctx, bbox } = plot;
+  const left = Math.max(bbox.left, plot.valToPos(from, "x", true));
+  ctx.save();
+  ctx.globalAlpha = 0.45;
+  ctx.fillStyle = colour;
+  ctx.fillRect(left, bbox.top, bbox.left + bbox.width - left, bbox.height);
+  ctx.restore();
 }
 
 /**
