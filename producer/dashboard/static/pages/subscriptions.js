@@ -1,6 +1,6 @@
 /** Who gets events: subscriptions, the relay to subscribers' queues, and the clients that listen to this API. */
 import { get } from "../core/api.js";
-import { brokerReady, health } from "../core/health.js";
+import { brokerReady, health, projectorReady } from "../core/health.js";
 import { html } from "../core/html.js";
 import { toNumber } from "../core/json.js";
 import { useEvery, useLoad } from "../core/load.js";
@@ -23,7 +23,7 @@ export function Page() {
   const loaded = useLoad("subscriptions", (signal) => /** @type {Promise<string>} */ (get("metrics", {}, signal)));
   useEvery(loaded.reload, PAUSE);
   // The projector moves the relay, over the broker: without them the last value says nothing.
-  const active = (health.value?.parts.projector?.ready ?? true) && brokerReady();
+  const active = projectorReady();
   const data = health.value && loaded.data !== null ? { relay: health.value.relay, metrics: loaded.data } : null;
   return html`
     <header class="title"><h1>Subscriptions</h1></header>
@@ -36,13 +36,13 @@ export function Page() {
         <p class="quiet">Publishes committed events to the exchange that subscribers' queues are bound to.</p>
         ${data.relay.warning && html`<p class="warning">${data.relay.warning}</p>`}
         <dl class="facts">
-          <div><dt>Publishes</dt><dd>${data.relay.mode === null ? "nothing (JOBTAPE_RELAY_EVENTS=off), or not known" : (MODES[data.relay.mode] ?? data.relay.mode)}</dd></div>
+          <div><dt>Publishes</dt><dd>${data.relay.mode === null ? html`nothing (<code>JOBTAPE_RELAY_EVENTS=off</code>), or not known` : (MODES[data.relay.mode] ?? data.relay.mode)}</dd></div>
           ${data.relay.behind !== null && html`<div><dt>Behind</dt><dd>${active ? duration(toNumber(data.relay.behind)) : "not known"}</dd></div>`}
           ${COUNTS.map(([name, title]) => samples(data.metrics, name).map(({ value }) => html`<div><dt>${title}</dt><dd>${value.toLocaleString("en")}</dd></div>`))}
         </dl>
       <//>
       <${Section} title="Clients of this API process">
-        <p class="quiet">Each stream, WebSocket and waiting request holds a slot (JOBTAPE_MAX_LISTENERS). A page of this dashboard that is live holds one.</p>
+        <p class="quiet">Each stream, WebSocket and waiting request holds a slot (<code>JOBTAPE_MAX_LISTENERS</code>). A page of this dashboard that is live holds one.</p>
         <dl class="facts">${samples(data.metrics, "jobtape_listeners").map(({ labels, value }) => html`<div><dt>${KINDS[labels.kind ?? ""] ?? labels.kind}</dt><dd>${value}</dd></div>`)}</dl>
       <//>`
     }
@@ -69,7 +69,7 @@ function Subscriptions() {
           (one) => html`<tr key=${one.name}>
             <td class="name"><${Foreign} text=${one.name} /></td>
             <td>catch-up</td>
-            <td class="num" data-column="behind">${Number(one.behind).toLocaleString("en")}${Number(one.behind) >= MOST_BEHIND ? " or more" : ""}</td>
+            <td class="num" data-column="events behind">${Number(one.behind).toLocaleString("en")}${Number(one.behind) >= MOST_BEHIND ? " or more" : ""}</td>
             <td class="num" data-column="cursor"><span class="id">${String(one.cursor)}</span></td>
             <td class="num" data-column="moved"><${Time} at=${one.moved_at} /></td>
             <td>${one.reader === null ? html`<span class="quiet">nobody reads</span>` : html`<${Foreign} text=${one.reader} />`}</td>

@@ -20,7 +20,7 @@ export function Outcome({ job }) {
     const error = job.error;
     if (error)
       return html`<span class="fault"><${Foreign} text=${`${error.type}: ${error.message}`} limit=${160} /></span>`;
-    return job.reason;
+    return html`<span class="fault">${job.reason}</span>`;
   }
   if (job.state === "cancelled" && job.duplicate_of)
     return html`<span class="quiet">${DUPLICATE[job.reason ?? ""] ?? job.reason}</span>`;
