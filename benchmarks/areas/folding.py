@@ -15,8 +15,8 @@ import aio_pika
 import anyio
 
 from benchmarks.report.section import Chart, Section, table
-from benchmarks.rig import tapes
 from benchmarks.rig.installation import Installation, until
+from benchmarks.rig.load import tapes
 from benchmarks.rig.plan import Plan
 from benchmarks.rig.stage import Stage, log
 from benchmarks.rig.systems import jobtape

@@ -42,7 +42,7 @@ class Target:
     def load(self, plan: Plan) -> dict[str, float]:
         """Send it for some seconds. Return rate, p50, p99, and the server's processor time of a request in µs."""
         before = usage(self.pid).cpu
-        command = [sys.executable, "-m", "benchmarks.rig.http_load", self.url, self.method, self.path]
+        command = [sys.executable, "-m", "benchmarks.rig.load.http_load", self.url, self.method, self.path]
         command += [str(plan.connections), str(plan.http_seconds), *([self.body] if self.body else [])]
         done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
         found: dict[str, float] = json.loads(done.stdout)

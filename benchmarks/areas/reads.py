@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.report.section import Section, table
-from benchmarks.rig import tapes
 from benchmarks.rig.installation import percentile
+from benchmarks.rig.load import tapes
 from benchmarks.rig.plan import Plan
 from benchmarks.rig.stage import Stage, log
 from jobtape.schemas.cursor import cursor_of

@@ -14,10 +14,10 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from benchmarks.report.section import Chart, Section, table
 from benchmarks.rig.installation import Installation, percentile
+from benchmarks.rig.load.wire import Wire
 from benchmarks.rig.plan import Plan
 from benchmarks.rig.stage import Stage, log
 from benchmarks.rig.systems import Running, ours
-from benchmarks.rig.wire import Wire
 
 JOB: Final = {"type": "add", "payload": {"x": 1, "y": 1}}
 BESIDE: Final = 200.0

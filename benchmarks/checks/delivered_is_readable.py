@@ -24,9 +24,9 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
 import jobtape
-from benchmarks.rig import paced
 from benchmarks.rig.installation import Installation, installation, options
-from benchmarks.rig.wire import Wire
+from benchmarks.rig.load import paced
+from benchmarks.rig.load.wire import Wire
 from jobtape.schemas.job import ENDINGS
 from jobtape.schemas.messages.delivered_event import DeliveredEvent, decode_delivered
 from jobtape.settings import Settings

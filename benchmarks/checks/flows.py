@@ -24,8 +24,8 @@ from typing import Any, Final
 
 import httpx
 
-from benchmarks.rig import paced
 from benchmarks.rig.installation import Installation, installation, options, until
+from benchmarks.rig.load import paced
 from benchmarks.rig.processes import usage
 from jobtape.view.store import Store
 from tests.ledger import Ledger

@@ -25,7 +25,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks.rig.installation import Installation, Part, installation, options
-from benchmarks.rig.wire import Wire
+from benchmarks.rig.load.wire import Wire
 from jobtape.producer.live.memory_trim import PAUSE
 from tests.waiting import eventually
 

@@ -24,8 +24,8 @@ import aio_pika
 import anyio
 import httpx
 
-from benchmarks.rig import paced
 from benchmarks.rig.installation import Installation, installation, options, percentile
+from benchmarks.rig.load import paced
 from jobtape.broker import declare
 from jobtape.broker.confirmed_channel import ConfirmedChannel
 from jobtape.broker.link import Link

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from benchmarks.rig.installation import Installation, installation, options, until
-from benchmarks.rig.wire import Wire
+from benchmarks.rig.load.wire import Wire
 from jobtape.view.store import Store
 
 PLAIN, TRACED = "without traces", "with traces"

@@ -19,7 +19,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from benchmarks.rig.installation import Installation, Part, installation, options
-from benchmarks.rig.wire import Wire
+from benchmarks.rig.load.wire import Wire
 
 NAP = {"type": "nap", "payload": {"seconds": 1.0}}
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from benchmarks.peers import client
-from benchmarks.rig.wire import Answer, Wire
+from benchmarks.rig.load.wire import Answer, Wire
 
 BATCH = 10_000
 """Submissions in a batch, as many as an API allows by default."""

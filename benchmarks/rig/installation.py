@@ -16,7 +16,7 @@ from uuid import uuid4
 import anyio
 import httpx
 
-from benchmarks.rig.brokers import Broker, broker
+from benchmarks.rig.servers.brokers import Broker, broker
 from jobtape.broker.declare import remove_namespace
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Store

@@ -13,9 +13,9 @@ from uuid import uuid4
 import psycopg
 
 from benchmarks.peers.environment import peers_python
-from benchmarks.rig.brokers import Server, server
 from benchmarks.rig.processes import parent_of
-from benchmarks.rig.redis import RedisServer
+from benchmarks.rig.servers.brokers import Server, server
+from benchmarks.rig.servers.redis import RedisServer
 from tests.databases import start_session_postgres
 
 MODES = ("durable", "defaults")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.rig import tapes
+from benchmarks.rig.load import tapes
 from jobtape.consumer.folding import fold_batch
 from jobtape.consumer.projector import recent_events
 from jobtape.consumer.projector.recent_events import RecentEvents

@@ -16,8 +16,8 @@ import pika
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from benchmarks.rig.shop_tape import day
-from benchmarks.rig.tapes import publish
+from benchmarks.rig.load.shop_tape import day
+from benchmarks.rig.load.tapes import publish
 from jobtape.broker.declare import remove_namespace
 from jobtape.schemas.topology import Topology
 from tests.brokers import start_session_broker

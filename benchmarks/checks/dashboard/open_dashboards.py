@@ -1,6 +1,6 @@
 """Measures how much processor time of the API open dashboards take, while jobs run.
 
-    .venv/bin/python -m benchmarks.checks.open_dashboards [--broker B] [--tabs 50] [--rate 100] [--seconds 40]
+    .venv/bin/python -m benchmarks.checks.dashboard.open_dashboards [--broker B] [--tabs 50] [--rate 100] [--seconds 40]
 
 First a real tab shows the overview while jobs come, and its requests are noted. Then so many clients send the same
 requests at the same times, each with an offset of its own, in one of two rounds; in the other there is no client. The

@@ -1,6 +1,7 @@
 """Measures how long it takes until all good jobs have succeeded, and the jobs among them that kill workers have failed.
 
-    .venv/bin/python -m benchmarks.checks.poison [--broker B] [--database D] [--good 1000] [--poison 10] [--processes 1]
+    .venv/bin/python -m benchmarks.checks.faults.poison [--broker B] [--database D] [--good 1000] [--poison 10]
+        [--processes 1]
 
 Concurrency 16, so 20 jobs are prefetched. Exits 0 only if all good jobs succeeded and all others failed with the reason
 crash_loop within the limit.

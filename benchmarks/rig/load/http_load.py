@@ -1,6 +1,6 @@
 """Sends HTTP requests again and again over many connections, as fast as the server answers.
 
-    python -m benchmarks.rig.http_load <url> <method> <paths> <connections> <seconds> [<body>]
+    python -m benchmarks.rig.load.http_load <url> <method> <paths> <connections> <seconds> [<body>]
 
 ``paths``: one or more, separated by commas; each connection has one of them, in turn.
 A process of its own, so that the measuring does not share an event loop with anything. Prints JSON: requests a second,

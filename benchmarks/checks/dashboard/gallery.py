@@ -1,6 +1,7 @@
 """Takes a picture of every page of the dashboard, at two sizes, light and dark, in all situations.
 
-    .venv/bin/python -m benchmarks.checks.gallery FOLDER [--broker B] [--jobs 100000] [--situations empty,few,…]
+    .venv/bin/python -m benchmarks.checks.dashboard.gallery FOLDER [--broker B] [--jobs 100000]
+        [--situations empty,few,…]
         [--pages overview,jobs,…] [--looks wide-light,wide-dark,phone-light,phone-dark]
 
 The situations follow one another in one installation: empty; a few jobs that really run; a day of many jobs, a thousand
@@ -29,10 +30,10 @@ import anyio
 import httpx
 from playwright.sync_api import Browser
 
-from benchmarks.rig.brokers import Broker
 from benchmarks.rig.installation import Installation, Part, installation, options, until
-from benchmarks.rig.shop_tape import day
-from benchmarks.rig.tapes import publish
+from benchmarks.rig.load.shop_tape import day
+from benchmarks.rig.load.tapes import publish
+from benchmarks.rig.servers.brokers import Broker
 from tests.dashboard.browser import browser
 from tests.dashboard.pictures.pages import LOOKS, Taken, addresses, sheet, take_all
 

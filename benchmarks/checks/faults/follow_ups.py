@@ -1,6 +1,6 @@
 """Kills workers between the outcome that names follow-ups and the ack, again and again: each follow-up exists once.
 
-    .venv/bin/python -m benchmarks.checks.follow_ups [--broker B] [--hits 1000]
+    .venv/bin/python -m benchmarks.checks.faults.follow_ups [--broker B] [--hits 1000]
 
 Jobs with three children and a continuation run on a worker that kills itself with SIGKILL before it acknowledges the
 first deliveries of such jobs, and is started again. So their outcomes are on the tape, and the jobs are executed a
@@ -17,8 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.rig.brokers import broker
 from benchmarks.rig.installation import options
+from benchmarks.rig.servers.brokers import broker
 from jobtape.broker.declare import remove_namespace
 from jobtape.view.store import Store
 from tests.consumer.installation import Rig

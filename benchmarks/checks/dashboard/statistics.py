@@ -1,6 +1,6 @@
 """Measures which part of the projector's processor time the sums by minute take, and all statistics with them.
 
-    .venv/bin/python -m benchmarks.checks.statistics [--jobs 3000] [--rounds 3] [--batches 500,50,10]
+    .venv/bin/python -m benchmarks.checks.dashboard.statistics [--jobs 3000] [--rounds 3] [--batches 500,50,10]
 
 Folds and commits the same tape of several job types into three SQLite views, batch by batch in turn: with all
 statistics, without the sums by minute, and also without the counts of jobs by state and the groups of failures. What is
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 from unittest.mock import patch
 
-from benchmarks.rig.shop_tape import day
+from benchmarks.rig.load.shop_tape import day
 from jobtape.broker.stream_reader import TapeMessage
 from jobtape.consumer import folding
 from jobtape.process import garbage

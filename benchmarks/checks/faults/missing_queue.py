@@ -1,6 +1,6 @@
 """Deletes a work queue under load, with jobs on it and delays pending, and declares it again later.
 
-    .venv/bin/python -m benchmarks.checks.missing_queue [--broker B] [--database D] [--jobs 4000]
+    .venv/bin/python -m benchmarks.checks.faults.missing_queue [--broker B] [--database D] [--jobs 4000]
 
 Half of the jobs use the queue that is deleted; every second job is delayed. The jobs of the other queue must start as
 before: their lateness is printed, before the deletion and while the queue is missing. ``jobtape doctor`` must name the
@@ -19,8 +19,8 @@ from typing import Any
 import aio_pika
 import anyio
 
-from benchmarks.rig import paced
 from benchmarks.rig.installation import Installation, installation, options, percentile
+from benchmarks.rig.load import paced
 from jobtape.broker import declare
 from jobtape.schemas.job import Job
 from tests.checker import Report

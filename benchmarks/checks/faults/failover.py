@@ -1,6 +1,6 @@
 """Kills the node of a RabbitMQ cluster that all parts use, under load, and measures how long each part pauses.
 
-    .venv/bin/python -m benchmarks.checks.failover [--seconds 8] [--machine] [--net-setuptime 1]
+    .venv/bin/python -m benchmarks.checks.faults.failover [--seconds 8] [--machine] [--net-setuptime 1]
 
 Three nodes of RabbitMQ 4.0 under Docker. All parts connect to the first one, which also leads the queues. Beside the
 parts, a probe on the second node publishes to a work queue and to a stream of its own, which the first node leads as
@@ -31,8 +31,8 @@ import aio_pika
 import httpx
 from pamqp.common import FieldValue
 
-from benchmarks.rig import paced
 from benchmarks.rig.installation import JOBS, Installation
+from benchmarks.rig.load import paced
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.topology import Topology
 from jobtape.settings import read_settings

@@ -1,6 +1,6 @@
 """Redrives the same failed jobs with two ``jobtape redrive`` commands at once: each job gets one new run.
 
-    .venv/bin/python -m benchmarks.checks.redrive [--broker B] [--database D] [--jobs 500]
+    .venv/bin/python -m benchmarks.checks.faults.redrive [--broker B] [--database D] [--jobs 500]
 
 The two commands use different API processes. First both use ``--dry-run``, which must print the same number and write
 nothing to the tape. After the redrive every job has exactly one run 2, and the view equals the tape, field by field.
@@ -19,8 +19,8 @@ from typing import Any
 
 import anyio
 
-from benchmarks.rig import paced
 from benchmarks.rig.installation import Installation, installation, options, until
+from benchmarks.rig.load import paced
 from jobtape.schemas.events import JobEvent, Placed, Redriven
 from jobtape.schemas.job import JobState
 from jobtape.view.store import Store

@@ -1,6 +1,6 @@
 """Measures how late thousands of jobs with random delays start, also when the broker is killed. None starts early.
 
-    .venv/bin/python -m benchmarks.checks.delays [--kill] [--broker B] [--database D] [--jobs 5000] [--rate 125]
+    .venv/bin/python -m benchmarks.checks.faults.delays [--kill] [--broker B] [--database D] [--jobs 5000] [--rate 125]
 
 A job's lateness is ``started_at`` minus ``run_at``. It contains the time until the projector has placed the
 work, and the time to the worker. Without ``--kill`` the 99th percentile must be below ``--p99``
@@ -22,9 +22,9 @@ from functools import partial
 
 import anyio
 
-from benchmarks.rig import paced
-from benchmarks.rig.brokers import Broker
 from benchmarks.rig.installation import Installation, installation, options, percentile
+from benchmarks.rig.load import paced
+from benchmarks.rig.servers.brokers import Broker
 from jobtape.schemas.job import Job
 from tests.checker import Report
 from tests.ledger import Ledger

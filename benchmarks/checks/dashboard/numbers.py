@@ -1,6 +1,6 @@
 """Compares the numbers on the dashboard's pages with an independent count of the events on the tape.
 
-    .venv/bin/python -m benchmarks.checks.dashboard [--broker B] [--database D] [--jobs 10000] [--seed 1]
+    .venv/bin/python -m benchmarks.checks.dashboard.numbers [--broker B] [--database D] [--jobs 10000] [--seed 1]
 
 Half of the jobs fail now and then, which their retry policy repeats, and some fail for good. While they come and run,
 workers and projectors are killed with SIGKILL. Then a browser opens the overview, the queues and the failures, before
@@ -19,8 +19,8 @@ from collections import Counter
 import anyio
 from playwright.sync_api import Page, expect
 
-from benchmarks.rig import paced
 from benchmarks.rig.installation import Installation, installation, options
+from benchmarks.rig.load import paced
 from jobtape.schemas.job import FINAL, JobState
 from tests.counted import Counted
 from tests.dashboard.browser import Tab, browser

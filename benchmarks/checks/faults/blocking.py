@@ -1,6 +1,6 @@
 """Blocks the worker's event loop for a minute in a handler: the connections stay open, and the job ends normally.
 
-    .venv/bin/python -m benchmarks.checks.blocking [--broker B] [--database D] [--seconds 60]
+    .venv/bin/python -m benchmarks.checks.faults.blocking [--broker B] [--database D] [--seconds 60]
 
 The worker connects through a proxy, which counts its connections, with the usual heartbeat. The blocking handler is a
 coroutine on the worker's loop. Other jobs, whose handlers run in threads, are submitted one after the other meanwhile.

@@ -1,6 +1,6 @@
 """Measures how long a page of the dashboard takes until it shows what it is for, in a browser without a cache.
 
-    .venv/bin/python -m benchmarks.checks.first_paint [--broker B] [--database D] [--jobs 100000] [--rounds 5]
+    .venv/bin/python -m benchmarks.checks.dashboard.first_paint [--broker B] [--database D] [--jobs 100000] [--rounds 5]
 
 A day of jobs is folded first. Then the overview, the list of jobs and one job are opened in turn, each time in a new
 context. The time is from the start of the navigation to the first frame with the page's data. Needs Chromium, as the
@@ -22,8 +22,8 @@ import httpx
 from playwright.sync_api import Browser
 
 from benchmarks.rig.installation import Installation, installation, options, until
-from benchmarks.rig.shop_tape import day
-from benchmarks.rig.tapes import publish
+from benchmarks.rig.load.shop_tape import day
+from benchmarks.rig.load.tapes import publish
 from tests.dashboard.browser import Tab, browser
 
 LONGEST: Final = 1.0

@@ -1,6 +1,7 @@
 """Runs jobs that mostly fail, while workers and projectors are killed: every attempt counts once.
 
-    .venv/bin/python -m benchmarks.checks.retries [--broker B] [--database D] [--jobs 2000] [--fails 0.6] [--seed 1]
+    .venv/bin/python -m benchmarks.checks.faults.retries [--broker B] [--database D] [--jobs 2000] [--fails 0.6]
+        [--seed 1]
 
 Every job must end in one final state within its attempts. Afterwards the queues are empty, and the
 view equals the tape, field by field. Reported: executions, which are more than attempts, because the jobs of a killed
@@ -20,9 +21,9 @@ from pathlib import Path
 import aio_pika
 import anyio
 
-from benchmarks.rig import paced
 from benchmarks.rig.installation import Installation, installation, options
 from benchmarks.rig.jobs import MAX_ATTEMPTS
+from benchmarks.rig.load import paced
 from jobtape.broker import declare
 from jobtape.schemas import fold
 from jobtape.schemas.events import Failed, Retrying, Succeeded

@@ -1,0 +1,1 @@
+"""Programs that kill parts, delete queues, or submit jobs that kill their worker, and check what must hold."""

@@ -1,0 +1,1 @@
+"""Requests, jobs and tapes by the thousand."""

@@ -1,0 +1,1 @@
+"""Private servers for measurements: RabbitMQ and Redis."""
