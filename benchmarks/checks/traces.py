@@ -1,45 +1,61 @@
-"""Measures what traces cost: two installations, one of them with sampled traces, take jobs in turn.
+"""Measures what traces cost: equal installations on one broker take jobs in turn, some of them with sampled traces.
 
-    .venv/bin/python -m benchmarks.checks.traces [--broker B] [--jobs 1000] [--rounds 8] [--at-once 20] [--sampled 0.1]
+    .venv/bin/python -m benchmarks.checks.traces [--broker B] [--jobs 1000] [--rounds 16] [--sampled 0.1 ...]
 
-In each round both get ``--jobs`` jobs, each in a request of its own over ``--at-once`` connections, and all of them are
-run and folded. The order changes from round to round. Reported: the median rate and the median processor time of a job
-in each part, and the median of the ratios of each round with its quartiles. Metrics are not sent. The spans go to a
-collector that reads nothing of them; its processor time is reported, because it lowers the rate on the same machine.
+Two installations make no traces: they tell how equal two equal installations are measured. There is another one for
+each share of ``--sampled``. In each round all of them get ``--jobs`` jobs, in an order that is drawn for this round;
+each job has a request of its own over one of ``--at-once`` connections, and all jobs are run and folded. A fifth as
+many jobs are submitted to the same installation before and are not measured, because what another one has left in the
+caches and in the queues of the machine would count.
 
-Exits 0 if the median of the ratios of the rates is above 0.95.
+Reported for each installation: its median rate; the median, over the rounds, of its rate divided by the mean rate of
+the two without traces in the same round, with the range in which that median lies with a probability of 95 %
+(bootstrap); and the processor time of a job. The second one without traces is compared with the first. Metrics are not
+sent. The spans go to a collector that reads nothing of them; its processor time is reported, because it lowers the rate
+on the same machine.
+
+Exits 0 if the ratio of the rates is above 0.95 for each share.
 """
 
 import argparse
 import asyncio
 import os
+import random
 import statistics
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Final
 
-from benchmarks.rig.installation import Installation, installation, options, until
+from benchmarks.rig.installation import TICKS, Installation, installation, options, until
 from benchmarks.rig.load.wire import Wire
 from jobtape.view.store import Store
 
-PLAIN, TRACED = "without traces", "with traces"
-SLOWEST = 0.95
-_JOB = {"type": "add", "payload": {"x": 1, "y": 2}}
+PLAIN: Final = ("without traces", "without traces, again")
+SLOWEST: Final = 0.95
+DRAWS: Final = 2000
+"""How often the bootstrap draws."""
+PAUSE: Final = 0.01
+"""Seconds between two looks at the view."""
+_JOB: Final = {"type": "add", "payload": {"x": 1, "y": 2}}
 
 
 @dataclass
 class Measured:
-    """``rates``: jobs a second; ``cpu``: microseconds of a job, one value for each round; ``parts``: those of each
-    part.
-    """
+    """``rates``: jobs a second in each round. ``cpu``: seconds of each part, and of the machine, in all rounds."""
 
     rates: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-    parts: dict[str, list[float]] = field(default_factory=dict)
+    cpu: dict[str, float] = field(default_factory=dict)
+    submitted: int = 0
+
+    def microseconds(self, jobs: int) -> dict[str, float]:
+        """Return the processor time of a job in each part. ``jobs``: of a round."""
+        return {part: seconds / jobs / len(self.rates) * 1e6 for part, seconds in self.cpu.items()}
 
 
 @dataclass
@@ -55,77 +71,114 @@ def main() -> int:
     """Run the measurement, and return the exit status."""
     parser = options(__doc__)
     parser.add_argument("--jobs", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=16)
     parser.add_argument("--at-once", type=int, default=20)
-    parser.add_argument("--sampled", type=float, default=0.1, help="the share of traces that are sampled")
+    parser.add_argument("--sampled", type=float, nargs="+", default=[0.1], help="the shares of traces that are sampled")
+    parser.add_argument("--seconds", type=float, default=600, help="after which no round begins")
+    parser.add_argument("--seed", type=int, default=None, help="of the order")
     wanted = parser.parse_args()
-    with _collector() as (url, received), installation(wanted) as (chosen, plain):
-        wanted.broker = "url"
-        plain.environment["RABBITMQ_URL"] = chosen.url
-        with _second(wanted, chosen.url) as traced:
-            traced.environment |= {
-                "OTEL_EXPORTER_OTLP_ENDPOINT": url,
-                "OTEL_METRICS_EXPORTER": "none",
-                "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
-                "OTEL_TRACES_SAMPLER_ARG": str(wanted.sampled),
-            }
-            for made in (plain, traced):
-                for part in ("projector", "api", "worker"):
-                    made.start(part)
-                made.wait_ready()
-            found = _rounds(wanted, {PLAIN: plain, TRACED: traced})
-        if not received.batches and wanted.sampled:
+    with _collector() as (url, received):
+        with _installations(wanted, url) as systems:
+            found = _rounds(wanted, systems)
+        if not received.batches and any(wanted.sampled):  # the last spans are sent when the parts end
             raise RuntimeError("the collector got nothing: traces were not made")
+    ratios = {}
     for name, measured in found.items():
-        rate, cpu = statistics.median(measured.rates), statistics.median(measured.cpu)
-        parts = ", ".join(f"{part} {statistics.median(values):,.0f}" for part, values in measured.parts.items())
-        print(f"{name}: {rate:,.0f} jobs/s, {cpu:,.0f} µs of processor time a job (medians; {parts})")
-    rates = _ratio(found[TRACED].rates, found[PLAIN].rates)
-    low, _, high = statistics.quantiles(_ratios(found[TRACED].rates, found[PLAIN].rates), n=4)
-    print(
-        f"rate with traces / without, median of {wanted.rounds} rounds: {rates:.3f} (quartiles {low:.3f}, {high:.3f})"
-    )
-    print(f"processor time with traces / without: {_ratio(found[TRACED].cpu, found[PLAIN].cpu):.3f}")
-    collector = received.cpu / (wanted.rounds + 1) / wanted.jobs * 1e6
-    print(f"{wanted.sampled:.0%} sampled; {received.batches} batches of spans, {received.size / 1024:,.0f} KiB")
-    print(f"the collector's processor time: {collector:,.1f} µs a job")
-    return 0 if rates > SLOWEST else 1
+        of_job = measured.microseconds(wanted.jobs)
+        parts = ", ".join(f"{part} {value:,.0f}" for part, value in of_job.items())
+        print(f"{name}: {statistics.median(measured.rates):,.0f} jobs/s (median); µs of processor time a job: {parts}")
+    for name, measured in found.items():
+        if name == PLAIN[0]:
+            continue
+        others = [found[each].rates for each in PLAIN if each != name]
+        by_round = [rate / statistics.mean(those) for rate, *those in zip(measured.rates, *others, strict=True)]
+        ratios[name] = statistics.median(by_round)
+        low, high = _range(by_round)
+        cpu = _processes(measured) / statistics.mean(_processes(found[each]) for each in PLAIN if each != name)
+        print(f"{name}: rate {ratios[name]:.3f} ({low:.3f} to {high:.3f}), processor time {cpu:.3f}")
+    print(f"{len(found[PLAIN[0]].rates)} rounds; {received.batches} batches of spans, {received.size / 1024:,.0f} KiB")
+    traced = sum(measured.submitted for name, measured in found.items() if name not in PLAIN)
+    print(f"the collector's processor time: {received.cpu / traced * 1e6:,.1f} µs a job")
+    return 0 if all(ratio > SLOWEST for name, ratio in ratios.items() if name not in PLAIN) else 1
 
 
-def _ratio(traced: list[float], plain: list[float]) -> float:
-    return statistics.median(_ratios(traced, plain))
+def _processes(measured: Measured) -> float:
+    return sum(seconds for part, seconds in measured.cpu.items() if part != "machine")
 
 
-def _ratios(traced: list[float], plain: list[float]) -> list[float]:
-    return [a / b for a, b in zip(traced, plain, strict=True)]
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % range of the median."""
+    drawn = sorted(statistics.median(random.choices(values, k=len(values))) for _ in range(DRAWS))
+    return drawn[DRAWS // 40], drawn[-DRAWS // 40]
 
 
-def _rounds(wanted: argparse.Namespace, systems: dict[str, Installation]) -> dict[str, Measured]:
+@contextmanager
+def _installations(wanted: argparse.Namespace, url: str) -> Iterator[dict[str, Installation]]:
+    """Yield running installations on one broker, by name. ``url``: of the collector."""
+    shares = dict.fromkeys(PLAIN) | {f"traces, {share:.0%} sampled": share for share in wanted.sampled}
+    systems: dict[str, Installation] = {}
+    with ExitStack() as stack:
+        for name, share in shares.items():
+            chosen, made = stack.enter_context(installation(wanted))
+            wanted.broker, os.environ["RABBITMQ_URL"] = "url", chosen.url
+            made.environment |= {"RABBITMQ_URL": chosen.url, "PYTHONHASHSEED": "0"}
+            if share is not None:
+                made.environment |= {
+                    "OTEL_EXPORTER_OTLP_ENDPOINT": url,
+                    "OTEL_METRICS_EXPORTER": "none",
+                    "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+                    "OTEL_TRACES_SAMPLER_ARG": str(share),
+                }
+            systems[name] = made
+        for made in systems.values():
+            for part in ("projector", "api", "worker"):
+                made.start(part)
+        for made in systems.values():
+            made.wait_ready()
+        yield systems
+
+
+def _rounds(wanted: argparse.Namespace, systems: Mapping[str, Installation]) -> dict[str, Measured]:
+    """Return what was measured. The first round is not: it warms up."""
     found = {name: Measured() for name in systems}
-    for number in range(wanted.rounds + 1):
-        for name in sorted(systems, reverse=number % 2 == 1):
-            made = systems[name]
-            before, began = {part.name: part.cpu() for part in made.parts}, time.monotonic()
-            asyncio.run(_submit(made, wanted.jobs, wanted.at_once))
-            done = (number + 1) * wanted.jobs
-            _await_succeeded(made, done)
-            seconds = time.monotonic() - began
-            if number:  # the first round warms up
-                found[name].rates.append(wanted.jobs / seconds)
-                used = {part.name: (part.cpu() - before[part.name]) / wanted.jobs * 1e6 for part in made.parts}
-                found[name].cpu.append(sum(used.values()))
-                for part, microseconds in used.items():
-                    found[name].parts.setdefault(part, []).append(microseconds)
-                print(f"round {number}, {name}: {found[name].rates[-1]:,.0f} jobs/s", flush=True)
+    order, drawn = list(systems), random.Random(wanted.seed)
+    with ExitStack() as stack:
+        stores = {name: made.store() for name, made in systems.items()}
+        for store in stores.values():
+            stack.callback(store.close)
+        end = time.monotonic() + wanted.seconds
+        for number in range(wanted.rounds + 1):
+            if time.monotonic() > end:
+                break
+            drawn.shuffle(order)
+            for name in order:
+                made, measured = systems[name], found[name]
+                _take(measured, made, stores[name], wanted.jobs // 5, wanted.at_once)
+                before = _cpu(made)
+                seconds = _take(measured, made, stores[name], wanted.jobs, wanted.at_once)
+                if number:
+                    measured.rates.append(wanted.jobs / seconds)
+                    for part, now in _cpu(made).items():
+                        measured.cpu[part] = measured.cpu.get(part, 0.0) + now - before[part]
+            if number:
+                print(f"round {number}: {', '.join(f'{each.rates[-1]:,.0f}' for each in found.values())}", flush=True)
     return found
 
 
-def _await_succeeded(made: Installation, jobs: int) -> None:
-    store = made.store()
-    try:
-        until(lambda: _succeeded(store) == jobs, f"{jobs} jobs have succeeded")
-    finally:
-        store.close()
+def _cpu(made: Installation) -> dict[str, float]:
+    """Return the seconds of processor time so far of each part and of the whole machine (Linux only)."""
+    user, nice, system, _, _, interrupts, soft, *_ = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
+    machine = (user + nice + system + interrupts + soft) / TICKS
+    return {part.name: part.cpu() for part in made.parts} | {"machine": machine}
+
+
+def _take(measured: Measured, made: Installation, store: Store, jobs: int, at_once: int) -> float:
+    """Submit jobs, and return the seconds until all have succeeded in the view."""
+    measured.submitted += jobs
+    began = time.monotonic()
+    asyncio.run(_submit(made, jobs, at_once))
+    until(lambda: _succeeded(store) == measured.submitted, f"{jobs} jobs have succeeded", pause=PAUSE)
+    return time.monotonic() - began
 
 
 def _succeeded(store: Store) -> int:
@@ -144,14 +197,6 @@ async def _submit(made: Installation, jobs: int, at_once: int) -> None:
     async with AsyncExitStack() as stack:
         wires = [await stack.enter_async_context(Wire(made.url)) for _ in range(at_once)]
         await asyncio.gather(*map(send, wires))
-
-
-@contextmanager
-def _second(wanted: argparse.Namespace, url: str) -> Iterator[Installation]:
-    """Yield another installation on the same broker."""
-    os.environ["RABBITMQ_URL"] = url
-    with installation(wanted) as (_, made):
-        yield made
 
 
 @contextmanager

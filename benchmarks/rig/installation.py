@@ -194,13 +194,16 @@ def _load() -> str:
     return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = 600.0) -> None:
-    """Wait until ``condition`` returns a true value. Raises TimeoutError with ``what`` after ``seconds``."""
+def until(condition: Callable[[], object], what: str, seconds: float = 600.0, *, pause: float = 0.05) -> None:
+    """Wait until ``condition`` returns a true value, which is asked again after each ``pause`` (seconds).
+
+    Raises TimeoutError with ``what`` after ``seconds``.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 def percentile(values: Sequence[float], fraction: float) -> float:
