@@ -5,6 +5,7 @@ The publishing and settling code of ``jobtape.broker`` writes frames, in bulk. S
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -20,8 +21,12 @@ from jobtape.broker.link import Connection
 from jobtape.testing.broker.broker import MemoryBroker, detach
 from jobtape.testing.broker.queues import Consumer, Message, Queue, Stream
 
+log = logging.getLogger(__name__)
+
 _FRAME_SIZE: Final = 131_072 - 8
 _MOST_CHANNELS: Final = 2047
+_NOT_IMPLEMENTED: Final = 540
+"""AMQP's code of this error."""
 
 OnDelivery = Callable[[Any], Awaitable[None]]
 
@@ -87,6 +92,10 @@ class MemoryChannel:
 
     async def close(self) -> None:
         """Close the channel. Deliveries that are not settled return to their queues."""
+        self._close(None)
+
+    def _close(self, error: Exception | None) -> None:
+        """Close the channel. ``error``: why the broker closes it."""
         if self.is_closed:
             return
         self.is_closed = True
@@ -95,8 +104,13 @@ class MemoryChannel:
             for consumer in self._consumers.values():
                 detach(self._broker, consumer)
             self._consumers.clear()
-        if not self.closing.done():
+        if self.closing.done():
+            return
+        if error is None:
             self.closing.set_result(None)
+        else:
+            self.closing.set_exception(error)
+            self.closing.exception()  # whoever waits gets it; nobody has to
 
     async def exchange_declare(
         self, exchange: str, *, exchange_type: str = "", passive: bool = False, durable: bool = False
@@ -201,7 +215,7 @@ class MemoryChannel:
     def take(self, data: bytes) -> None:
         """Take frames that were written to the connection."""
         with self._broker.lock:
-            while data:
+            while data and not self.is_closed:
                 consumed, _, frame = unmarshal(data)
                 data = data[consumed:]
                 self._take(frame)
@@ -225,7 +239,9 @@ class MemoryChannel:
             case Basic.Reject():
                 self._settle(frame.delivery_tag or 0, requeue=True, failed=True)
             case _:
-                raise NotImplementedError(f"the broker in memory does not know {frame!r}: please report this")
+                why = f"NOT_IMPLEMENTED - the broker in memory does not know {frame!r}: please report this"
+                log.error("channel %d is closed: %s", self.number, why)
+                self._close(aiormq.exceptions.ChannelClosed(_NOT_IMPLEMENTED, why))
 
     def _end_publish(self) -> None:
         publish, header = self._publish, self._header
