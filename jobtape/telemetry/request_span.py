@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 
 from opentelemetry import context as contexts
 from opentelemetry import trace
-from opentelemetry.context import Context
-from opentelemetry.trace import SpanKind, StatusCode, Tracer
+from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode
+from opentelemetry.util.types import AttributeValue
 
 from jobtape.telemetry.work import ROUTE
 
 Scope = MutableMapping[str, Any]
+Start = Callable[[str, SpanContext | None, SpanKind, dict[str, AttributeValue]], Span]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _METHODS: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
@@ -27,19 +28,18 @@ _SERVER_ERROR: Final = 500
 class RequestSpan:
     """A span that begins with the instance. It is the current one inside of a ``with`` block, and ends with it.
 
-    ``scope``: of ASGI. At the end it has the route: at ``ROUTE``, or where FastAPI's router puts it. ``parent``: the
-    context with the span above. ``method``: that of the client.
+    ``start`` starts a span. ``scope``: of ASGI. At the end it has the route: at ``ROUTE``, or where FastAPI's router
+    puts it. ``parent``: the span above. ``method``: that of the client.
     """
 
-    def __init__(self, tracer: Tracer, scope: Scope, parent: Context, *, method: str) -> None:
+    def __init__(self, start: Start, scope: Scope, parent: SpanContext | None, *, method: str) -> None:
         self._scope = scope
         self._status: int | None = None
         if scope["type"] == "websocket":
             self._name = "WS"
         else:
             self._name = method if method in _METHODS else "HTTP"
-        attributes = _attributes(scope, method)
-        self._span = tracer.start_span(self._name, context=parent, kind=SpanKind.SERVER, attributes=attributes)
+        self._span = start(self._name, parent, SpanKind.SERVER, _attributes(scope, method))
 
     def noting_status(self, send: Send) -> Send:
         """Return ``send`` of ASGI, which notes the status of the response."""
@@ -59,7 +59,7 @@ class RequestSpan:
         self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         contexts.detach(self._token)
-        found: dict[str, str | int] = {}
+        found: dict[str, AttributeValue] = {}
         route = self._scope.get(ROUTE) or getattr(self._scope.get("route"), "path_format", None)
         if route:
             self._span.update_name(f"{self._name} {route}")
@@ -76,7 +76,7 @@ class RequestSpan:
         self._span.end()
 
 
-def _attributes(scope: Scope, method: str) -> dict[str, str | int]:
+def _attributes(scope: Scope, method: str) -> dict[str, AttributeValue]:
     host = next((value for name, value in scope["headers"] if name == b"host"), None)
     scheme = scope.get("scheme", "http")
     found = {"url.scheme": scheme, "url.path": scope["path"], **_server(host, scheme)}
@@ -93,7 +93,7 @@ def _attributes(scope: Scope, method: str) -> dict[str, str | int]:
 
 
 @lru_cache(64)
-def _server(host: bytes | None, scheme: str) -> dict[str, str | int]:
+def _server(host: bytes | None, scheme: str) -> dict[str, AttributeValue]:
     """Return the attributes of a header Host; none if it is not valid."""
     try:
         url = urlsplit(f"//{(host or b'').decode('latin-1')}")

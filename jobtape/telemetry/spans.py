@@ -4,9 +4,9 @@ These conventions are still in development. There has been no other version here
 has nothing to choose from.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from contextvars import Token
 from importlib.metadata import version
 from types import TracebackType
 from typing import Final, Literal
@@ -14,8 +14,11 @@ from typing import Final, Literal
 from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
+from opentelemetry.util.types import AttributeValue
 
+from jobtape.telemetry.light_span import LightProvider, LightSpans
 from jobtape.telemetry.request_span import RequestSpan, Scope
 from jobtape.telemetry.roots import Roots
 from jobtape.telemetry.work import ExecutionSpan, Work
@@ -25,6 +28,10 @@ Operation = Literal["send", "process"]
 
 _DROPS: Final = "remoteParentNotSampled:AlwaysOffSampler"
 """In the description of a sampler that records nothing below a context that is not sampled."""
+_SAMPLES: Final = "remoteParentSampled:AlwaysOnSampler"
+"""In the description of a sampler that records what is below a context that is sampled."""
+_EVEN: Final = frozenset("02468ace")
+"""The last digit of a context that is not sampled."""
 _SYSTEM: Final = {"messaging.system": "rabbitmq"}
 
 
@@ -61,7 +68,7 @@ class HandlerSpan:
         """See ``ExecutionSpan.end``."""
         if error_type is not None:
             self.span.set_attribute("error.type", error_type)
-            self.span.set_status(Status(StatusCode.ERROR))
+            self.span.set_status(StatusCode.ERROR)
         self.span.end()
 
     def __enter__(self) -> str:
@@ -77,11 +84,17 @@ class Spans:
     """Makes spans with ``provider``, by default the tracer provider of this process."""
 
     def __init__(self, provider: trace.TracerProvider | None = None) -> None:
-        self._tracer = trace.get_tracer("jobtape", version("jobtape"), provider, _SCHEMA)
+        name, number = "jobtape", version("jobtape")
+        self._tracer = trace.get_tracer(name, number, provider, _SCHEMA)
         used = provider or trace.get_tracer_provider()
         sampler, ids = getattr(used, "sampler", None), getattr(used, "id_generator", None)
-        self._parent_decides = sampler is not None and _DROPS in sampler.get_description()
+        description = "" if sampler is None else sampler.get_description()
+        self._parent_decides = _DROPS in description
         self._roots = ids if isinstance(ids, Roots) else None
+        self._light: LightSpans | None = None
+        if isinstance(used, LightProvider) and self._roots is not None and self._roots.decides:
+            scope = InstrumentationScope(name, number, _SCHEMA)
+            self._light = LightSpans(used, self._tracer, scope, self._roots, below=_SAMPLES in description)
 
     def left_out(self, parent: str | None) -> str | None:
         """Return the context to pass on instead of that of a span below ``parent`` if that would not be recorded. Then
@@ -91,26 +104,33 @@ class Spans:
         """
         if parent is None:
             return None if self._roots is None else self._roots.decide()
-        return parent if self._parent_decides and not int(parent[-2:], 16) & 1 else None
+        return parent if self._parent_decides and parent[-1] in _EVEN else None
 
     def request(self, scope: Scope, parent: str | None, method: str) -> RequestSpan | str:
         """Start the span of a request, or return the context to pass on. See ``tracing.request``."""
         left_out = self.left_out(parent)
         if left_out is not None:
             return left_out
-        return RequestSpan(self._tracer, scope, Context() if parent is None else _below(parent), method=method)
+        above = None if parent is None else _context(parent, _trace_state(scope["headers"]))
+        return RequestSpan(self._start, scope, above, method=method)
 
     def current(self) -> str | None:
         """Return the context of the current span; None if there is none."""
         span = trace.get_current_span()
         if isinstance(span, SpanElsewhere):
             return span.traceparent
+        if span is trace.INVALID_SPAN:
+            return None
         context = span.get_span_context()
         return _text(context) if context.is_valid else None
 
-    def attach(self, traceparent: str) -> Callable[[], None]:
-        """Make the span of another process the current one, until what is returned is called."""
-        return partial(contexts.detach, contexts.attach(_below(traceparent)))
+    def attach(self, traceparent: str) -> Token[Context]:
+        """Make the span of another process the current one, until ``detach`` gets what is returned."""
+        return contexts.attach(_below(traceparent))
+
+    def detach(self, token: Token[Context]) -> None:
+        """End what ``attach`` has begun."""
+        contexts.detach(token)
 
     def enter(self, traceparent: str | None, span: ExecutionSpan | None) -> None:
         """Make a span the current one, to the end of the running context."""
@@ -124,18 +144,17 @@ class Spans:
 
         ``given``: the context of the span above if there is no current one.
         """
-        context = None
-        if not trace.get_current_span().is_recording():
+        current = trace.get_current_span()
+        if current.is_recording():
+            above: SpanContext | None = current.get_span_context()
+        else:
             parent = self.current() or given
             left_out = self.left_out(parent)
             if left_out is not None:
                 return nullcontext(left_out)
-            context = Context() if parent is None else _below(parent)
+            above = None if parent is None else _context(parent)
         attributes = _attributes("send", destination, work)
-        kind = SpanKind.PRODUCER
-        return HandlerSpan(
-            self._tracer.start_span(f"send {destination}", context=context, kind=kind, attributes=attributes)
-        )
+        return HandlerSpan(self._start(f"send {destination}", above, SpanKind.PRODUCER, attributes))
 
     def started(
         self,
@@ -152,19 +171,32 @@ class Spans:
             # The caller has the context already, unless it begins a trace.
             return None if left_out == context else HandlerSpan(SpanElsewhere(left_out))
         above = None if context is None else _context(context)
-        return HandlerSpan(
-            self._tracer.start_span(
-                f"{operation} {destination}",
-                context=Context() if above is None or linked else trace.set_span_in_context(NonRecordingSpan(above)),
-                kind=SpanKind.CONSUMER if operation == "process" else SpanKind.PRODUCER,
-                links=[Link(above)] if above is not None and linked else None,
-                attributes=_attributes(operation, destination, work),
-            )
-        )
+        kind = SpanKind.CONSUMER if operation == "process" else SpanKind.PRODUCER
+        name, attributes = f"{operation} {destination}", _attributes(operation, destination, work)
+        if linked:
+            return HandlerSpan(self._start(name, None, kind, attributes, above))
+        return HandlerSpan(self._start(name, above, kind, attributes))
+
+    def _start(
+        self,
+        name: str,
+        parent: SpanContext | None,
+        kind: SpanKind,
+        attributes: dict[str, AttributeValue],
+        link: SpanContext | None = None,
+    ) -> Span:
+        """Start a span that ``left_out`` did not leave out."""
+        if self._light is not None and link is None:
+            light = self._light.start(name, parent, kind, attributes)
+            if light is not None:
+                return light
+        context = Context() if parent is None else trace.set_span_in_context(NonRecordingSpan(parent), Context())
+        links = None if link is None else [Link(link)]
+        return self._tracer.start_span(name, context=context, kind=kind, links=links, attributes=attributes)
 
 
-def _attributes(operation: Operation, destination: str, work: Work) -> dict[str, str | int]:
-    attributes: dict[str, str | int] = {
+def _attributes(operation: Operation, destination: str, work: Work) -> dict[str, AttributeValue]:
+    attributes: dict[str, AttributeValue] = {
         **_SYSTEM,
         "messaging.operation.name": operation,
         "messaging.operation.type": operation,
@@ -185,9 +217,15 @@ def _text(context: SpanContext) -> str:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
 
 
-def _context(traceparent: str) -> SpanContext:
+def _context(traceparent: str, trace_state: TraceState | None = None) -> SpanContext:
     _, trace_id, span_id, flags = traceparent.split("-")
-    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16)))
+    return SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(int(flags, 16)), trace_state)
+
+
+def _trace_state(headers: Iterable[tuple[bytes, bytes]]) -> TraceState | None:
+    """Return what the headers ``tracestate`` of a request say, which may be several; None without one."""
+    found = [value.decode("latin-1") for name, value in headers if name == b"tracestate"]
+    return TraceState.from_header(found) if found else None
 
 
 def _below(traceparent: str) -> Context:

@@ -8,9 +8,9 @@ imports OpenTelemetry before ``enable``.
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, MutableMapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
+from collections.abc import Iterable, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final
 
 from jobtape.telemetry.work import ExecutionSpan, Work
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from jobtape.telemetry.spans import Spans
 
 HEADER: Final = "traceparent"
-_FORMAT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_FORMAT: Final = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+
+_SIZE: Final = 55
+"""Characters of a context in version 00."""
 
 _given: ContextVar[str | None] = ContextVar("jobtape_traceparent", default=None)
 """The context that a request or a handler's job has brought."""
@@ -31,10 +34,10 @@ def read_traceparent(text: str | None) -> str | None:
     """Return the trace context in a text, such as the value of a header, in version 00; None if it is not valid."""
     if text is None or (found := _FORMAT.fullmatch(text.strip())) is None:
         return None
-    version, trace, span, flags, rest = found.groups()
-    if version == "ff" or (version == "00" and rest) or not int(trace, 16) or not int(span, 16):
-        return None
-    return f"00-{trace}-{span}-{flags}"
+    read, rest = found.group(0, 1)
+    if read.startswith("00"):
+        return None if rest else read
+    return None if read.startswith("ff") else f"00{read[2:_SIZE]}"
 
 
 def in_headers(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
@@ -43,13 +46,45 @@ def in_headers(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return read_traceparent(found[0].decode("latin-1")) if len(found) == 1 else None
 
 
-def request(scope: MutableMapping[str, Any], method: str) -> "RequestSpan | str | None":
-    """Start the span of a request. Without one, return the trace context to pass on; None if it has none.
+class Within:
+    """Makes a trace context the current one inside a ``with`` block. ``context``: as ``read_traceparent`` returns it;
+    None changes nothing.
+    """
+
+    __slots__ = ("_attached", "_context", "_spans", "_token")
+
+    _attached: Any
+    _token: Token[str | None]
+
+    def __init__(self, context: str | None) -> None:
+        self._context = context
+        self._spans = _spans
+
+    def __enter__(self) -> None:
+        if self._context is not None:
+            self._token = _given.set(self._context)
+            if self._spans is not None:
+                self._attached = self._spans.attach(self._context)
+
+    def __exit__(self, *_: object) -> None:
+        if self._context is not None:
+            if self._spans is not None:
+                self._spans.detach(self._attached)
+            _given.reset(self._token)
+
+
+def request(scope: MutableMapping[str, Any], method: str) -> "RequestSpan | Within | None":
+    """Start the span of a request. Without one, return a block with the trace context to pass on; None if it has none.
 
     ``scope``: of ASGI. ``method``: that of the client.
     """
     context = in_headers(scope["headers"])
-    return context if _spans is None else _spans.request(scope, context, method)
+    if _spans is not None:
+        found = _spans.request(scope, context, method)
+        if not isinstance(found, str):
+            return found
+        context = found
+    return None if context is None else Within(context)
 
 
 def enable() -> None:
@@ -78,20 +113,9 @@ def ids() -> tuple[str | None, str | None]:
     return trace, span
 
 
-@contextmanager
-def within(context: str | None) -> Iterator[None]:
-    """Make ``context`` the current one inside the block; None changes nothing."""
-    if (context := read_traceparent(context)) is None:
-        yield
-        return
-    token = _given.set(context)
-    detach = None if _spans is None else _spans.attach(context)
-    try:
-        yield
-    finally:
-        if detach is not None:
-            detach()
-        _given.reset(token)
+def within(context: str | None) -> Within:
+    """Return a block in which ``context`` is the current one. None, or a text that is none, changes nothing."""
+    return Within(read_traceparent(context))
 
 
 def enter_handler(context: str | None, span: ExecutionSpan | None = None) -> None:

@@ -54,13 +54,13 @@ class TraceContext:
             await self._app(scope, receive, send)
             return
         if _FASTAPI in scope or _has_no_span(scope):
-            found: RequestSpan | str | None = tracing.in_headers(scope["headers"])
+            found: RequestSpan | tracing.Within | None = tracing.Within(tracing.in_headers(scope["headers"]))
         else:
             found = tracing.request(scope, "HEAD" if scope.get(HEAD) else scope.get("method", ""))
         if found is None:
             await self._app(scope, receive, send)
-        elif isinstance(found, str):
-            with tracing.within(found):
+        elif isinstance(found, tracing.Within):
+            with found:
                 await self._app(scope, receive, send)
         else:
             with found:

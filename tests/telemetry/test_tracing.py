@@ -7,7 +7,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON, ParentBasedTraceIdRatio
 
 from jobtape import Concurrency, Context, RetryPolicy, job
 from jobtape.schemas.errors import JobtapeError
@@ -15,6 +15,7 @@ from jobtape.schemas.messages.delivered_event import decode_delivered
 from jobtape.schemas.topology import work_key
 from jobtape.settings import Settings
 from jobtape.telemetry import setup, tracing
+from jobtape.telemetry.light_span import LightProvider
 from jobtape.telemetry.request_span import RequestSpan
 from jobtape.telemetry.roots import Roots
 from jobtape.telemetry.spans import Spans
@@ -83,11 +84,11 @@ async def running(settings: Settings, rig: Rig) -> AsyncIterator[Api]:
     store.close()
 
 
-@pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    """The spans that are made in the test, and OpenTelemetry switched on for it."""
+@pytest.fixture(params=[TracerProvider, LightProvider])
+def spans(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    """The spans that are made in the test, and OpenTelemetry switched on for it by an application or by ``setup``."""
     exporter = InMemorySpanExporter()
-    provider = TracerProvider()
+    provider = request.param(id_generator=Roots(DEFAULT_ON)) if request.param is LightProvider else TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(tracing, "_spans", Spans(provider))
     monkeypatch.setattr(trace, "get_tracer", lambda name, *_: provider.get_tracer(name))
@@ -225,6 +226,17 @@ async def test_span_of_request_says_route_and_status(running: Api, spans: InMemo
     assert (brewed.attributes or {})["http.request.method_original"] == "BREW"
 
 
+async def test_tracestate_of_request_is_in_its_spans(running: Api, rig: Rig, spans: InMemorySpanExporter) -> None:
+    headers = [("traceparent", PARENT), ("tracestate", "one=1"), ("tracestate", "two=2")]
+    body = {"type": "traced", "payload": {}}
+    answer = await running.client.post("/jobs", json=body, headers=headers)
+    assert answer.status_code == 202, answer.text
+    await eventually(lambda: named(spans, "POST /jobs"))
+    for name in ("POST /jobs", f"send {rig.topology.namespace}.events:run.default"):
+        (span,) = named(spans, name)
+        assert span.context.trace_state.to_header() == "one=1,two=2"
+
+
 def test_span_of_request_that_fails_has_no_text_of_the_error(spans: InMemorySpanExporter) -> None:
     scope = {"type": "websocket", "path": "/ws", "headers": [(b"host", b"[::1]:x")], "scheme": "ws", ROUTE: "/ws"}
     span = tracing.request(scope, "")
@@ -255,7 +267,7 @@ async def test_trace_that_is_not_sampled_makes_no_spans(running: Api, rig: Rig, 
 def ratio(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
     """The spans of traces that are sampled at a half, as ``setup`` configures it."""
     exporter, sampler = InMemorySpanExporter(), ParentBasedTraceIdRatio(0.5)
-    provider = TracerProvider(sampler=sampler, id_generator=Roots(sampler))
+    provider = LightProvider(sampler=sampler, id_generator=Roots(sampler))
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(tracing, "_spans", Spans(provider))
     yield exporter
@@ -276,10 +288,11 @@ async def test_sampling_is_decided_once_for_each_trace(running: Api, rig: Rig, r
     assert all(event.traceparent for job_id in ids for event in rig.of(job_id))
 
 
-def test_root_that_is_sampled_gets_the_id_that_was_decided_on() -> None:
+@pytest.mark.parametrize("kind", [TracerProvider, LightProvider])
+def test_root_that_is_sampled_gets_the_id_that_was_decided_on(kind: type[TracerProvider]) -> None:
     sampler = ParentBasedTraceIdRatio(0.3)
     exporter = InMemorySpanExporter()
-    provider = TracerProvider(sampler=sampler, id_generator=Roots(sampler))
+    provider = kind(sampler=sampler, id_generator=Roots(sampler))
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     spans = Spans(provider)
     contexts = []
