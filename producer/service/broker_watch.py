@@ -146,6 +146,7 @@ class BrokerWatch:
         self._silent = None
 
     async def _check_forever(self) -> None:
+        slow = False
         while True:
             await asyncio.sleep(INTERVAL)
             if not self.link.up:
@@ -158,9 +159,13 @@ class BrokerWatch:
                     f"the broker has not answered for {ANSWER_TIMEOUT:g} s: it is away, overloaded, or blocks us "
                     "because of a memory or disk alarm"
                 )
-                log.warning("%s: %s", self.link.name, self._silent)
+                if not slow:  # during an election each answer may come, but late
+                    log.warning("%s: %s", self.link.name, self._silent)
+                slow = True
                 await asyncio.wait({check})  # until the answer, or the end of the connection
-                log.info("%s: the broker answers again, or its connection has ended", self.link.name)
+            elif slow and self._silent is None:
+                slow = False
+                log.info("%s: the broker answers in time again", self.link.name)
             with suppress(asyncio.CancelledError):  # by aiormq, when the connection went
                 check.result()
 

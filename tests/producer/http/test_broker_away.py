@@ -1,6 +1,7 @@
 """The broker is away, silent, or blocks: submissions end in time, readiness shows it, and the API recovers."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 
 import pytest
@@ -58,6 +59,20 @@ async def test_silent_broker_is_noticed_within_five_seconds(behind: Api, proxy: 
     proxy.hold_requests = proxy.hold_answers = False
     await eventually(lambda: accepted(behind))
     await eventually(lambda: _is_ready(behind, "broker"))
+
+
+async def test_broker_that_answers_late_again_and_again_is_logged_once(
+    behind: Api, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "jobtape.producer.service.broker_watch")
+    for _ in range(2):
+        proxy.hold_requests = proxy.hold_answers = True
+        await eventually(lambda: _says(behind, "has not answered"))
+        proxy.hold_requests = proxy.hold_answers = False
+        await eventually(lambda: _is_ready(behind, "broker"))
+    # Once each; twice on a machine that is so slow that a check between the two was answered in time.
+    warned = caplog.text.count("the broker has not answered")
+    await eventually(lambda: caplog.text.count("the broker answers in time again") == warned)
 
 
 async def _says(served: Api, text: str) -> bool:
