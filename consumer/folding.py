@@ -7,7 +7,7 @@ from dataclasses import replace
 from jobtape.broker.stream_reader import TapeMessage
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.errors import UnreadableEvent
-from jobtape.schemas.events import JobEvent, decode
+from jobtape.schemas.events import JobEvent, Submitted, decode
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job
 from jobtape.schemas.messages.barrier import read_barrier
@@ -17,6 +17,7 @@ from jobtape.view.tallies import Tally
 
 LoadJobs = Callable[[Collection[str]], dict[str, Job]]
 FindPruned = Callable[[Collection[str]], Collection[str]]
+FindNew = Callable[[Collection[str]], frozenset[str]]
 
 
 def message_digest(message: TapeMessage) -> str:
@@ -25,11 +26,15 @@ def message_digest(message: TapeMessage) -> str:
 
 
 def fold_batch(
-    messages: Sequence[TapeMessage], epoch: int, load_jobs: LoadJobs, find_pruned: FindPruned | None = None
+    messages: Sequence[TapeMessage],
+    epoch: int,
+    load_jobs: LoadJobs,
+    find_pruned: FindPruned | None = None,
+    find_new: FindNew | None = None,
 ) -> FoldedBatch:
     """Fold ``messages`` (at least one), barriers included, into a batch that ends at the offset of the last one.
 
-    ``load_jobs`` and ``find_pruned`` are those of ``fold_messages``.
+    ``load_jobs``, ``find_pruned`` and ``find_new`` are those of ``fold_messages``.
     """
     barriers: dict[str, int] = {}
     unreadable: list[UnreadableRow] = []
@@ -45,7 +50,7 @@ def fold_batch(
         except UnreadableEvent as error:
             unreadable.append(UnreadableRow(entry.cursor, str(error), entry.body))
     last = messages[-1]
-    batch = fold_messages(entries, load_jobs, find_pruned)
+    batch = fold_messages(entries, load_jobs, find_pruned, find_new)
     return replace(
         batch,
         offset=last.offset,
@@ -56,13 +61,17 @@ def fold_batch(
 
 
 def fold_messages(
-    entries: Sequence[RawMessage], load_jobs: LoadJobs, find_pruned: FindPruned | None = None
+    entries: Sequence[RawMessage],
+    load_jobs: LoadJobs,
+    find_pruned: FindPruned | None = None,
+    find_new: FindNew | None = None,
 ) -> FoldedBatch:
     """Fold ``entries``, which contain no barriers, into a batch without an offset.
 
     ``load_jobs`` takes job ids and returns the jobs that the view contains now, by id. ``find_pruned`` takes ids of
-    jobs that the view does not contain and returns those that were pruned; events of pruned jobs are dropped. An entry
-    that cannot be read becomes an unreadable row with the reason.
+    jobs that the view does not contain and returns those that were pruned; events of pruned jobs are dropped.
+    ``find_new`` takes ids of jobs whose first event here is their submission, and returns those that are folded as new
+    ones, without a read. An entry that cannot be read becomes an unreadable row with the reason.
     """
     events: list[tuple[int, JobEvent, str]] = []
     unreadable: list[UnreadableRow] = []
@@ -74,7 +83,11 @@ def fold_messages(
         except Exception as error:  # noqa: BLE001 - a bug in decoding one event must not stop the whole tape
             unreadable.append(UnreadableRow(entry.cursor, f"it could not be read: {error!r}"[:500], entry.body))
 
-    ids = {event.subject for _, event, _ in events}
+    first = {event.subject: event for _, event, _ in reversed(events)}
+    new: frozenset[str] = frozenset()
+    if find_new is not None:
+        new = find_new([job_id for job_id, event in first.items() if type(event) is Submitted])
+    ids = first.keys() - new
     before = load_jobs(ids)
     pruned = () if find_pruned is None else find_pruned(ids - before.keys())
     jobs = dict(before)
@@ -100,4 +113,5 @@ def fold_messages(
         unreadable=unreadable,
         tally=tally.sums(),
         failures=tally.failures(),
+        new=new,
     )

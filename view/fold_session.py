@@ -1,6 +1,9 @@
 """What the projector reads and writes for each batch of messages, over one connection."""
 
+import sqlite3
 from collections.abc import Collection
+
+import psycopg
 
 from jobtape.schemas.job import Job
 from jobtape.view import checkpoint, projection, tables
@@ -36,5 +39,9 @@ class FoldSession:
                 checkpoint.advance(self._connection, owner, expected, batch, lease_seconds)
                 projection.write(self._connection, batch)
         except NothingChanged:
+            return False
+        except (sqlite3.IntegrityError, psycopg.errors.UniqueViolation):
+            if not batch.new:
+                raise
             return False
         return True

@@ -27,7 +27,12 @@ _OLD_BARRIERS: Final = delete(tables.barriers).where(tables.barriers.c.at < NOW 
 
 
 def write(connection: DriverConnection, batch: FoldedBatch) -> None:
-    """Write all of ``batch`` except the checkpoint."""
+    """Write all of ``batch`` except the checkpoint.
+
+    If one of its new jobs is known, an insert fails; if one was removed, the transaction raises NothingChanged.
+    """
+    if batch.new:
+        connection.require_none(batch.new, tables.tombstones.c.job_id)
     write_folded(connection, batch, tables.SERVING)
     if batch.barriers:
         _write_barriers(connection, batch)
@@ -35,7 +40,9 @@ def write(connection: DriverConnection, batch: FoldedBatch) -> None:
 
 def write_folded(connection: Connection | DriverConnection, batch: FoldedBatch, into: FoldedTables) -> None:
     """Write the jobs and events of ``batch``, without its barriers."""
-    bulk.insert(connection, into.jobs, [job_to_row(job) for job in batch.jobs], on_conflict="replace")
+    bulk.insert(connection, into.jobs, [job_to_row(job) for job in batch.jobs if job.id in batch.new])
+    others = [job_to_row(job) for job in batch.jobs if job.id not in batch.new]
+    bulk.insert(connection, into.jobs, others, on_conflict="replace")
     bulk.insert(connection, into.job_labels, _labels(batch.jobs), on_conflict="keep")
     bulk.insert(connection, into.history, [history_to_row(entry) for entry in batch.history])
     bulk.insert(connection, into.unreadable, [unreadable_to_row(entry) for entry in batch.unreadable])

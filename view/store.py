@@ -297,7 +297,8 @@ class Store:
     def commit(self, owner: str, expected: tuple[int, int | None], batch: FoldedBatch, lease_seconds: float) -> bool:
         """Write a batch, move the checkpoint from ``expected`` (epoch, offset) and renew the lease, in one transaction.
 
-        Returns False, and writes nothing, when another projector is active or the checkpoint is not at ``expected``.
+        Returns False, and writes nothing, when another projector is active, the checkpoint is not at ``expected``, or a
+        job of ``batch.new`` is known or was removed.
         """
         with self.folding() as session:
             return session.commit(owner, expected, batch, lease_seconds)

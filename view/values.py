@@ -1,6 +1,6 @@
 """The values that are written into the view and read from it, besides ``schemas.job.Job``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Generic, Literal, TypeVar
@@ -295,7 +295,8 @@ class FoldedBatch:
 
     ``jobs``: each changed job once, as it is afterwards. ``tally``: what to add to the sums. ``failures``: the groups
     of the failures among the events. ``barriers``: the highest number of the passed barriers, by process. ``horizon``:
-    the cursor before which the tape has lost messages that were never folded, when this part shows it.
+    the cursor before which the tape has lost messages that were never folded, when this part shows it. ``new``: the ids
+    of jobs that were folded without a read, as the view cannot have them yet; if it has one, the batch is not written.
     """
 
     offset: int | None
@@ -307,6 +308,7 @@ class FoldedBatch:
     failures: Sequence[FailureSpan] = ()
     barriers: Mapping[str, int] = field(default_factory=dict)
     horizon: int = 0
+    new: Collection[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

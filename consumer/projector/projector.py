@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from jobtape.broker import declare
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
@@ -262,18 +263,25 @@ class Projector:
 
     def _commit(self, epoch: int, offset: int | None, messages: Sequence[TapeMessage]) -> FoldedBatch | None:
         """Fold and commit ``messages``, and return the batch; None when the lease or the checkpoint was lost."""
+        horizon = 0
+        if offset is None and messages[0].offset > 0:
+            horizon = cursor_of(epoch, messages[0].offset) - 1
+            log.warning(
+                "the tape begins at offset %d: the view contains nothing from before, "
+                'see "If the database is lost" in docs/how-to/replay.md',
+                messages[0].offset,
+            )
+        recent = self._recent
         with self._store.folding() as session:
-            batch = fold_batch(messages, epoch, lambda ids: self._recent.load(ids, session.jobs), session.gone)
-            if offset is None and messages[0].offset > 0:
-                batch = replace(batch, horizon=cursor_of(epoch, messages[0].offset) - 1)
-                log.warning(
-                    "the tape begins at offset %d: the view contains nothing from before, "
-                    'see "If the database is lost" in docs/how-to/replay.md',
-                    messages[0].offset,
-                )
-            if not session.commit(self.owner, (epoch, offset), batch, self._lease):
-                return None
-        self._recent.add(batch)
+            while True:
+                load = partial(recent.load, read=session.jobs)
+                batch = replace(fold_batch(messages, epoch, load, session.gone, recent.new), horizon=horizon)
+                if session.commit(self.owner, (epoch, offset), batch, self._lease):
+                    break
+                if not batch.new:
+                    return None
+                recent.refused()
+        recent.add(batch)
         return batch
 
     async def _report_gap(self, gap: Gap, stop: asyncio.Event) -> None:

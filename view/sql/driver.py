@@ -17,7 +17,7 @@ from sqlalchemy.dialects import sqlite
 
 
 class NothingChanged(Exception):
-    """The row that an update must change is not there."""
+    """The row that an update must change is not there, or a row is there that must not be."""
 
 
 Parameters = Mapping[str, Any]
@@ -53,6 +53,10 @@ class DriverConnection(ABC):
     @abstractmethod
     def change_one(self, statement: Any, parameters: Parameters) -> None:
         """Execute an update of one row. If there is no such row, the transaction raises NothingChanged."""
+
+    @abstractmethod
+    def require_none(self, values: Collection[str], column: Column[str]) -> None:
+        """If a row has one of at most 32,000 ``values`` in ``column``, the transaction raises NothingChanged."""
 
     @abstractmethod
     def execute(self, statement: Any, parameters: Parameters | Sequence[Parameters] = ()) -> None:
@@ -93,6 +97,11 @@ class SqliteConnection(DriverConnection):
         if self._driver.execute(*_compiled(statement, self.dialect, parameters)).rowcount != 1:
             raise NothingChanged
 
+    def require_none(self, values: Collection[str], column: Column[str]) -> None:
+        marks = ",".join("?" * len(values))
+        if self._driver.execute(_select(column, f"IN ({marks}) LIMIT 1"), tuple(values)).fetchall():
+            raise NothingChanged
+
     def execute(self, statement: Any, parameters: Parameters | Sequence[Parameters] = ()) -> None:
         for each in _sets(parameters):
             self._driver.execute(*_compiled(statement, self.dialect, each))
@@ -113,7 +122,9 @@ class PostgresConnection(DriverConnection):
         self._copies: list[tuple[str, Rows]] = []
 
     def select_in(self, values: Collection[str], *columns: Column[str]) -> list[list[tuple[Any, ...]]]:
-        with self._pipelined() if self._settings is None else self.transaction():
+        # For one statement a pipeline would be more work. Behind a pooler, reads are in transactions.
+        alone = nullcontext() if len(columns) == 1 else self._pipelined()
+        with alone if self._settings is None else self.transaction():
             found = [self._driver.execute(_select(each, "= ANY (%s)").encode(), [list(values)]) for each in columns]
             return [cursor.fetchall() for cursor in found]
 
@@ -149,6 +160,11 @@ class PostgresConnection(DriverConnection):
         text, values = _compiled(statement, self.dialect, parameters)
         checked = f"WITH changed AS ({text} RETURNING 1) SELECT 1 / count(*) FROM changed"  # noqa: S608 - our own SQL
         self._driver.execute(checked.encode(), values)
+
+    def require_none(self, values: Collection[str], column: Column[str]) -> None:
+        found = _select(column, "= ANY (%s) LIMIT 1")
+        checked = f"WITH found AS ({found}) SELECT 1 / (1 - count(*)) FROM found"  # noqa: S608 - our own SQL
+        self._driver.execute(checked.encode(), [list(values)])
 
     def execute(self, statement: Any, parameters: Parameters | Sequence[Parameters] = ()) -> None:
         for each in _sets(parameters):
