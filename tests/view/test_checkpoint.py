@@ -3,6 +3,8 @@
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +15,7 @@ from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.errors import JobtapeError
 from jobtape.view.sql import bulk
 from jobtape.view.store import Checkpoint, FoldedBatch, Gap, JobQuery, Store
-from tests.view.samples import at_once, commit, folded, record, submitted
+from tests.view.samples import at_once, commit, folded, postgresql_only, record, submitted, succeeded
 
 
 def until(done: Callable[[], Any], seconds: float = 10) -> Any:
@@ -137,6 +139,27 @@ def test_failed_commit_writes_neither_rows_nor_checkpoint(store: Store) -> None:
     assert now(store).offset == 0
     assert store.job(again.jobs[0].id) is None
     assert len(store.history()) == 1
+
+
+@postgresql_only
+def test_job_that_is_removed_while_a_commit_waits_is_not_restored(store: Store, database_url: str) -> None:
+    old = submitted(1)
+    record(store, old, succeeded(old))
+    repeated = replace(folded([old], first=2), new={old.subject})
+    with (
+        psycopg.connect(database_url) as pruner,
+        psycopg.connect(database_url, autocommit=True) as observer,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        pruner.execute("SELECT FROM checkpoint FOR UPDATE")
+        pruner.execute("DELETE FROM jobs")
+        pruner.execute("INSERT INTO tombstones VALUES (%s, 0)", [old.subject])
+        committing = thread.submit(commit, store, repeated)
+        waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        until(lambda: observer.execute(waits).fetchall())
+        pruner.commit()
+        assert not committing.result()
+    assert store.list_jobs(JobQuery()) == []
 
 
 @pytest.mark.parametrize(
