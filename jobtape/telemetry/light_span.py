@@ -1,4 +1,4 @@
-"""Spans at a quarter of the processor time of the SDK's, for the provider that ``setup`` makes.
+"""Spans that take less processor time than those of the SDK, for the provider that ``setup`` makes.
 
 Theory of operation. The SDK asks the sampler, copies and checks each attribute under a lock, and makes a second object
 when the span ends. A ``LightSpan`` only keeps what it is given, and hands it to the only processor at its end. What it
