@@ -20,6 +20,7 @@ from uuid_utils import uuid4
 
 from jobtape.broker.frames import Delivered, DeliverySink, is_open
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, Transports
+from jobtape.broker.tasks import finish_before_cancel
 
 Channel = AbstractChannel
 PERSISTENT: Final = 2
@@ -137,7 +138,7 @@ async def channel(connection: Connection, *, confirms: bool = False) -> AsyncIte
     try:
         yield opened
     finally:
-        await _close(opened)
+        await close_channel(opened)
 
 
 @asynccontextmanager
@@ -180,6 +181,15 @@ async def publish_once(
         await opened.basic_publish(body, exchange=exchange, routing_key=key, properties=properties, mandatory=True)
 
 
-async def _close(channel: Channel) -> None:
+async def close_channel(channel: Channel, timeout: float | None = None) -> None:
+    """Close a channel, which may take ``timeout`` seconds. Errors are ignored: the broker has closed it then.
+
+    A cancellation waits for the end of this: aiormq loses one that comes in the very step in which the channel closes.
+    """
+    await finish_before_cancel(_close(channel, timeout))
+
+
+async def _close(channel: Channel, timeout: float | None) -> None:
     with suppress(*BROKER_ERRORS):
-        await channel.close()
+        async with asyncio.timeout(timeout):
+            await channel.close()

@@ -14,7 +14,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
-from jobtape.broker.channels import Channel, consume, open_channel
+from jobtape.broker.channels import Channel, close_channel, consume, open_channel
 from jobtape.broker.frames import Delivered, FrameWriter, is_open
 from jobtape.broker.link import BROKER_ERRORS, Connection
 
@@ -185,9 +185,7 @@ class QueueConsumer:
         if self._channel is not None:
             if self._settlements is not None:
                 self._settlements.end()
-            with suppress(*BROKER_ERRORS):
-                async with asyncio.timeout(CLOSE_TIMEOUT):
-                    await self._channel.close()
+            await close_channel(self._channel, CLOSE_TIMEOUT)
 
     async def stop_consuming(self) -> None:
         """Take no new deliveries. Those taken before can still be settled."""

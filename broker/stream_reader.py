@@ -8,7 +8,6 @@ reader itself keeps its position; acknowledgements do not.
 
 import asyncio
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Literal
@@ -16,16 +15,18 @@ from typing import Final, Literal
 import aiormq.exceptions
 from pamqp.common import FieldValue
 
-from jobtape.broker.channels import Channel, consume, open_channel
+from jobtape.broker.channels import Channel, close_channel, consume, open_channel
 from jobtape.broker.declare import is_missing
 from jobtape.broker.frames import Delivered
-from jobtape.broker.link import BROKER_ERRORS, Connection
+from jobtape.broker.link import Connection
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
 
 PREFETCH = 500
 """Messages that the broker sends ahead of their acknowledgement."""
 ATTACH_TIMEOUT = 15.0
 """Seconds; a stream without a leader does not answer for a while."""
+CLOSE_TIMEOUT: Final = 5.0
+"""Seconds."""
 LAST_CHUNK_TIMEOUT: Final = 0.5
 """Seconds without a message after which a stream counts as empty."""
 OFFSET_HEADER: Final = b"x-stream-offset"
@@ -89,9 +90,7 @@ class StreamReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._channel is not None and not self._channel.is_closed:
-            with suppress(*BROKER_ERRORS):
-                async with asyncio.timeout(5):
-                    await self._channel.close()
+            await close_channel(self._channel, CLOSE_TIMEOUT)
 
     async def read(self, limit: int, timeout: float | None = None) -> list[TapeMessage]:
         """Wait for messages and return at most ``limit``, or an empty list when none came within ``timeout`` seconds,

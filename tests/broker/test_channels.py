@@ -1,7 +1,9 @@
-"""Opening and closing channels repeatedly leaves no objects on the connection."""
+"""Opening and closing channels repeatedly leaves no objects on the connection, and loses no cancellation."""
 
+import asyncio
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import aio_pika
 import pytest
@@ -9,10 +11,11 @@ import pytest
 from jobtape.broker import channels, declare
 from jobtape.broker.channels import channel
 from jobtape.broker.link import Connection, Link
-from jobtape.broker.publisher import publish_dead_letter
+from jobtape.broker.publisher import Publisher, publish_dead_letter
 from jobtape.broker.queue_consumer import QueueConsumer
-from jobtape.broker.stream_reader import StreamReader
+from jobtape.broker.stream_reader import StreamReader, last_chunk
 from jobtape.schemas.topology import Topology
+from tests.consumer.installation import order_event
 
 pytestmark = pytest.mark.anyio
 
@@ -91,3 +94,35 @@ async def test_number_of_a_closed_channel_is_not_taken_at_once(broker_url: str) 
         assert kept.number not in used
         assert len(set(used)) == most - 1
         assert used[:2] == used[most - 1 :], "they are taken in turn"
+
+
+async def open_and_close(connection: Connection, _: str) -> None:
+    async with channel(connection):
+        pass
+
+
+async def read_last_chunk(connection: Connection, tape: str) -> None:
+    await last_chunk(connection, tape)
+
+
+@pytest.mark.parametrize("work", [open_and_close, read_last_chunk])
+async def test_cancellation_in_any_step_ends_the_task(
+    link: Link, publisher: Publisher, topology: Topology, work: Callable[[Connection, str], Coroutine[Any, Any, None]]
+) -> None:
+    """Otherwise a service goes on after its projector has stopped, until it is cancelled again."""
+    await publisher.publish(order_event(topology, "add"))
+    connection = await link.connection()
+    lost, ended_before = [], 0
+    for step in range(1000):
+        task = asyncio.create_task(work(connection, topology.log.name))
+        for _ in range(step):
+            await asyncio.sleep(0)
+        requested = task.cancel()
+        await asyncio.wait({task})
+        if requested and not task.cancelled():
+            lost.append(step)
+        ended_before += not requested
+        if ended_before == 20:
+            break
+    assert lost == []
+    assert ended_before, "the last steps were reached"
