@@ -5,6 +5,7 @@ of its processes is a session, with a broker and a PostgreSQL of its own.
 """
 
 import asyncio
+import gc
 import os
 import signal
 from collections import Counter
@@ -128,6 +129,14 @@ def store(database_url: str) -> Iterator[Store]:
     opened.migrate()
     yield opened
     opened.close()
+
+
+def pytest_collection_finish() -> None:
+    """Leave all modules and tests out of later garbage collections, of which each would stop a test's event loop for a
+    third of a second.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
