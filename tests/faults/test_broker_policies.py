@@ -72,7 +72,7 @@ async def test_expired_jobs_are_placed_again_and_executed(node: PrivateNode, vie
         ids = [await rig.submit("add", {"x": n, "y": 1}) for n in range(count)]
         await eventually(lambda: in_state(view, JobState.SCHEDULED) == count, what="all have expired")
         async with rig.worker(jobs.add, concurrency=50):
-            await eventually(lambda: in_state(view, JobState.SUCCEEDED) == count, 30, what="all are done")
+            await eventually(lambda: in_state(view, JobState.SUCCEEDED) == count, what="all are done")
         report = await Checker(rig.url, rig.topology).check(view)
     assert report.problems == []
     assert {job.attempt for job in view.list_jobs(JobQuery(limit=10_000))} == {1}
@@ -108,7 +108,7 @@ async def test_full_queue_defers_one_job_and_refuses_more(
         await eventually(lambda: rig.names(refused).count("deferred") >= 2, what="it is offered again")
 
         async with rig.worker(jobs.add):
-            await eventually(lambda: in_state(view, JobState.SUCCEEDED) == len(accepted), 30, what="all are done")
+            await eventually(lambda: in_state(view, JobState.SUCCEEDED) == len(accepted), what="all are done")
             assert (await served.client.post("/jobs", json=ADD)).status_code == 202
             await eventually(
                 lambda: in_state(view, JobState.SUCCEEDED) == len(accepted) + 1, what="the last one is done"

@@ -76,7 +76,7 @@ async def test_jobs_of_a_deleted_queue_run_when_it_is_back(rig: Rig, store: Stor
         async with without(rig, "side"):
             began = time.monotonic()
             await submit(rig, ledger, half, delay=1.0)
-            await eventually(lambda: done(store, "default") == 2 * half, 30, what="the other queue's jobs are done")
+            await eventually(lambda: done(store, "default") == 2 * half, what="the other queue's jobs are done")
             print(f"the jobs of the other queue were done {time.monotonic() - began:.1f} s after the deletion")
             await eventually(lambda: store.open_jobs.earliest_timed() is not None)
             assert "the work queue side is missing" in await doctor_findings(rig)

@@ -80,7 +80,7 @@ async def test_immediate_jobs_run_while_timers_wait_for_a_frozen_projector(
     ledger = Ledger()
     with Parts(tmp_path / "parts.log", rig.topology, url=rig.url, database=database_url, lease=30.0) as parts:
         parts.start("projector", "projector")
-        await eventually(lambda: _active(store), 30)
+        await eventually(lambda: _active(store))
         parts.freeze("projector")
         late = [due(rig, 0.5) for _ in range(20)]
         async with rig.worker(jobs.add):

@@ -84,7 +84,8 @@ async def test_cancelling_many_jobs_survives_a_killed_process(rig: Rig, view: St
             await eventually(lambda: any(event.name == "cancelled" for event in rig.events), what="it has begun")
             for pid in processes_of_isolated_jobs():
                 os.kill(pid, signal.SIGKILL)
-            outcome = await rig.outcome(bulk_job, 60)
+            outcome = await rig.outcome(bulk_job)
+        await eventually(lambda: (job := view.job(bulk_job)) is not None and job.final, what="the view has all of it")
     assert "retrying" in rig.names(bulk_job), "the process was killed before it was done"
     assert isinstance(outcome, Succeeded)
     assert outcome.data.result == {"matched": MANY, "accepted": MANY, "already": 0}
