@@ -124,14 +124,16 @@ async def test_error_of_a_cancelled_depth_call_is_not_reported(broker_url: str, 
         await (await other.channel()).declare_queue(name, exclusive=True)
         with pytest.raises(aiormq.exceptions.ChannelLockedResource):
             await declare.depth(connection, name)
-        before = len(asyncio.all_tasks())
+        before = asyncio.all_tasks()
         call = asyncio.create_task(declare.depth(connection, name))
         for _ in range(3):  # turns of the loop, until the part that goes on in the background has begun
             await asyncio.sleep(0)
-        assert len(asyncio.all_tasks()) == before + 2
+        begun = asyncio.all_tasks() - before - {call}
+        assert begun
         call.cancel()
         await asyncio.wait({call})
         assert call.cancelled()
+        await eventually(lambda: all(task.done() for task in begun), what="it has ended in the background")
         del call
-        await eventually(lambda: len(asyncio.all_tasks()) <= before, what="it has ended in the background")
+        begun.clear()
         gc.collect()
