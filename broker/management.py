@@ -22,7 +22,7 @@ LIMIT: Final = 5.0
 """Seconds that a call may take."""
 LENGTH_LIMITS: Final = ("max-length", "max-length-bytes")
 ENABLE: Final = (
-    "enable it (`rabbitmq-plugins enable rabbitmq_management`), or set JOBTAPE_MANAGEMENT_URL to its address"
+    "enable it (`rabbitmq-plugins enable rabbitmq_management`), or set `JOBTAPE_MANAGEMENT_URL` to its address"
 )
 HINT: Final = f"{ENABLE}; or check yourself with "
 """What to do about ``Unseen``; a command of rabbitmqctl follows."""

@@ -163,6 +163,8 @@ export function faultsOf(health) {
   const unserved = Object.keys(health.workers).filter((queue) => UNSERVED.test(health.workers[queue]?.warning ?? ""));
   const queues = Object.entries(health.workers)
     .filter(([queue]) => unserved.length < 2 || !unserved.includes(queue))
+    // That the projector is away has been said.
+    .filter(([, { warning }]) => projecting || !warning?.endsWith("`jobtape projector`, which serves it"))
     .map(([queue, { warning }]) => ({ name: `queue ${queue}`, warning }));
   const [first, ...others] = queues;
   const alike = first !== undefined && others.length > 0 && others.every(({ warning }) => warning === first.warning);
