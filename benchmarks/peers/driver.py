@@ -31,6 +31,7 @@ class Driver:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._wanted = 0
+        self._due = 0.0
 
     @property
     def _delays(self) -> DelayClient:
@@ -105,16 +106,18 @@ class Driver:
     async def queue(self, jobs: int, delay: float | None = None) -> dict[str, Any]:
         """Submit jobs that nothing works off yet, or that are due in ``delay`` seconds. Return the seconds of that."""
         self._wanted = await self._client.stored() + jobs
+        self._due = time.time() + (delay or 0.0)
         started = time.monotonic()
         if delay is None:
             await self._client.submit(range(jobs))
         else:
-            await self._delays.submit_due([time.time() + delay] * jobs)
+            await self._delays.submit_due([self._due] * jobs)
         return {"submitted": time.monotonic() - started}
 
     async def finish(self) -> dict[str, Any]:
         """Wait until the jobs of ``queue`` have results. Return the seconds of that, from the first one of them."""
-        await self._wait(await self._client.stored() + 1)
+        await asyncio.sleep(max(0.0, self._due - time.time()))
+        await self._wait(min(self._wanted, await self._client.stored() + 1))
         started = time.monotonic()
         await self._wait(self._wanted)
         return {"done": time.monotonic() - started}
