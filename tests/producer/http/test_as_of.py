@@ -67,11 +67,11 @@ async def test_recent_time_waits_for_the_view(settings: Settings, rig: Rig, view
         job = await served.submit()
         query = {"as_of": datetime.now(UTC).isoformat()}
         problem(await served.client.get("/jobs", params=query), 503, "view-behind")
-        async with rig.projector(view):
-            await good(await served.client.get(f"/jobs/{job['id']}"))
-            assert [item["id"] for item in (await good(await served.client.get("/jobs", params=query)))["items"]] == [
-                job["id"]
-            ]
+    async with api(settings) as served, rig.projector(view):
+        await good(await served.client.get(f"/jobs/{job['id']}"))
+        assert [item["id"] for item in (await good(await served.client.get("/jobs", params=query)))["items"]] == [
+            job["id"]
+        ]
 
 
 @pytest.fixture

@@ -52,8 +52,8 @@ async def test_unknown_id_is_view_behind_without_projector(settings: Settings, r
         with within(10):
             for path in (f"/jobs/{job['id']}", f"/jobs/{job['id']}/events", f"/jobs/{OLD}", f"/jobs/{uuid4()}"):
                 problem(await served.client.get(path), 503, "view-behind")
-        async with rig.projector(view):
-            assert (await served.client.get(f"/jobs/{job['id']}")).status_code == 200
+    async with api(settings) as served, rig.projector(view):
+        assert (await served.client.get(f"/jobs/{job['id']}")).status_code == 200
 
 
 async def test_old_and_foreign_ids_are_404_without_new_barrier(projected: Api, rig: Rig) -> None:
