@@ -31,6 +31,8 @@ _last_numbers: "WeakKeyDictionary[AbstractConnection, int]" = WeakKeyDictionary(
 """The number of the channel that was opened last on each connection."""
 TRANSIENT: Final = 1
 """The delivery mode of messages that a restart of the broker drops."""
+CLOSE_TIMEOUT: Final = 5.0
+"""Seconds for closing a channel. A broker in an alarm reads nothing from a connection that publishes."""
 SETUP_TIMEOUT: Final = 10.0
 """Seconds for declaring and consuming a queue of an exchange."""
 
@@ -181,15 +183,15 @@ async def publish_once(
         await opened.basic_publish(body, exchange=exchange, routing_key=key, properties=properties, mandatory=True)
 
 
-async def close_channel(channel: Channel, timeout: float | None = None) -> None:
-    """Close a channel, which may take ``timeout`` seconds. Errors are ignored: the broker has closed it then.
+async def close_channel(channel: Channel) -> None:
+    """Close a channel, which takes at most CLOSE_TIMEOUT. Errors are ignored: the broker has closed it then.
 
     A cancellation waits for the end of this: aiormq loses one that comes in the very step in which the channel closes.
     """
-    await finish_before_cancel(_close(channel, timeout))
+    await finish_before_cancel(_close(channel))
 
 
-async def _close(channel: Channel, timeout: float | None) -> None:
+async def _close(channel: Channel) -> None:
     with suppress(*BROKER_ERRORS):
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(CLOSE_TIMEOUT):
             await channel.close()

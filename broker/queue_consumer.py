@@ -20,8 +20,8 @@ from jobtape.broker.link import BROKER_ERRORS, Connection
 
 log = logging.getLogger(__name__)
 
-CLOSE_TIMEOUT = 5.0
-"""Seconds for closing a channel or a consumer."""
+CANCEL_TIMEOUT: Final = 5.0
+"""Seconds for ending all consumers."""
 COUNT_HEADER: Final = b"x-delivery-count"
 _SETTLE: Final = struct.Struct(">BHIHHQBB")
 """A frame with a method that settles a delivery, written here because pamqp takes ten times as long: the type of the
@@ -185,13 +185,13 @@ class QueueConsumer:
         if self._channel is not None:
             if self._settlements is not None:
                 self._settlements.end()
-            await close_channel(self._channel, CLOSE_TIMEOUT)
+            await close_channel(self._channel)
 
     async def stop_consuming(self) -> None:
         """Take no new deliveries. Those taken before can still be settled."""
         assert self._channel is not None
         with suppress(*BROKER_ERRORS):
-            async with asyncio.timeout(CLOSE_TIMEOUT):
+            async with asyncio.timeout(CANCEL_TIMEOUT):
                 for queue in list(self._tags):
                     await self.cancel(queue)
 

@@ -25,8 +25,6 @@ PREFETCH = 500
 """Messages that the broker sends ahead of their acknowledgement."""
 ATTACH_TIMEOUT = 15.0
 """Seconds; a stream without a leader does not answer for a while."""
-CLOSE_TIMEOUT: Final = 5.0
-"""Seconds."""
 LAST_CHUNK_TIMEOUT: Final = 0.5
 """Seconds without a message after which a stream counts as empty."""
 OFFSET_HEADER: Final = b"x-stream-offset"
@@ -90,7 +88,7 @@ class StreamReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._channel is not None and not self._channel.is_closed:
-            await close_channel(self._channel, CLOSE_TIMEOUT)
+            await close_channel(self._channel)
 
     async def read(self, limit: int, timeout: float | None = None) -> list[TapeMessage]:
         """Wait for messages and return at most ``limit``, or an empty list when none came within ``timeout`` seconds,
