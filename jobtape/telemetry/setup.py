@@ -27,7 +27,6 @@ Signal = Literal["TRACES", "METRICS"]
 
 FLUSH_TIMEOUT: Final = 1000
 """Milliseconds."""
-EXTRA: Final = "pip install 'jobtape[otel]'"
 _SERVICE: Final = ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES")
 _INTERVAL: Final = ("OTEL_METRIC_EXPORT_INTERVAL", 60_000.0)
 _TIMEOUT: Final = ("OTEL_METRIC_EXPORT_TIMEOUT", 30_000.0)
@@ -77,7 +76,9 @@ def send_metrics(part: str) -> None:
 
         from jobtape.telemetry.metric_sender import MetricSender  # noqa: PLC0415
     except ImportError:
-        raise JobtapeError(f"OTEL_* variables ask for metrics, but OpenTelemetry is not installed: {EXTRA}") from None
+        raise JobtapeError(
+            f"OTEL_* variables ask for metrics, but OpenTelemetry is not installed: {tracing.EXTRA}"
+        ) from None
     exporter = otlp_exporter("METRICS") if named == "otlp" else ConsoleMetricExporter()
     interval, timeout = _seconds(*_INTERVAL), _seconds(*_TIMEOUT)
     _sender = MetricSender(exporter, resource_of(part), interval=interval, timeout=timeout)
@@ -144,7 +145,7 @@ def otlp_exporter(signal: Signal) -> Any:
 
             return OTLPMetricExporter()
     except ImportError:
-        raise JobtapeError(f"OTLP is asked for, but its package is not installed: {EXTRA}") from None
+        raise JobtapeError(f"OTLP is asked for, but its package is not installed: {tracing.EXTRA}") from None
     raise JobtapeError(f"{variable}: {protocol!r} is not known here: use http/protobuf, which collectors take as well")
 
 
@@ -156,10 +157,11 @@ def _trace(part: str, named: str) -> None:
 
         from jobtape.telemetry.light_span import LightProvider  # noqa: PLC0415
         from jobtape.telemetry.roots import Roots  # noqa: PLC0415
-        from jobtape.telemetry.spans import is_configured  # noqa: PLC0415
     except ImportError:
-        raise JobtapeError(f"OTEL_* variables ask for traces, but OpenTelemetry is not installed: {EXTRA}") from None
-    if is_configured():
+        raise JobtapeError(
+            f"OTEL_* variables ask for traces, but OpenTelemetry is not installed: {tracing.EXTRA}"
+        ) from None
+    if tracing.is_configured():
         return
     provider = LightProvider(resource=resource_of(part))
     provider.id_generator = Roots(provider.sampler)  # the sampler is what the provider has read from the environment

@@ -35,12 +35,6 @@ _EVEN: Final = frozenset("02468ace")
 _SYSTEM: Final = {"messaging.system": "rabbitmq"}
 
 
-def is_configured() -> bool:
-    """Return whether this process has a tracer provider that somebody has set."""
-    provider = trace.get_tracer_provider()
-    return not isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider)
-
-
 class SpanElsewhere(NonRecordingSpan):
     """A span of another process, or one that was left out. Its context is only read if somebody asks for it."""
 

@@ -6,6 +6,7 @@ span and passes that span's context on, so that a trace shows every step. ``span
 imports OpenTelemetry before ``enable``.
 """
 
+import logging
 import re
 import sys
 from collections.abc import Iterable, MutableMapping
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from jobtape.telemetry.request_span import RequestSpan
     from jobtape.telemetry.spans import Spans
 
+log = logging.getLogger(__name__)
+
+EXTRA: Final = "pip install 'jobtape[otel]'"
 HEADER: Final = "traceparent"
 _FORMAT: Final = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 
@@ -90,11 +94,22 @@ def request(scope: MutableMapping[str, Any], method: str) -> "RequestSpan | With
 def enable() -> None:
     """Make spans from now on, if a tracer provider is set in this process: by ``setup`` or by the application."""
     global _spans  # noqa: PLW0603 - one for the process, as OpenTelemetry has it
-    if "opentelemetry.sdk" not in sys.modules and "opentelemetry.trace" not in sys.modules:
-        return
-    from jobtape.telemetry import spans  # noqa: PLC0415 - imports OpenTelemetry
+    _spans = None
+    if is_configured():
+        try:
+            from jobtape.telemetry import spans  # noqa: PLC0415 - imports OpenTelemetry
+        except ImportError:  # FastAPI brings OpenTelemetry's API without its SDK
+            log.warning("Jobtape makes no traces: OpenTelemetry's SDK is not installed: %s", EXTRA)
+        else:
+            _spans = spans.Spans()
 
-    _spans = spans.Spans() if spans.is_configured() else None
+
+def is_configured() -> bool:
+    """Return whether this process has a tracer provider that somebody has set."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return False
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider | trace.NoOpTracerProvider)
 
 
 def traceparent() -> str | None:
