@@ -157,7 +157,7 @@ def test_dashboard_says_that_broker_or_projector_is_away_and_goes_on(
     form.get_by_label("x required").fill("20")
     form.get_by_label("y required").fill("3")
     node.kill()
-    # The page asks for the health every 15 s, and has not noticed it.
+    # The page asks for the health every 10 s, and has not noticed it.
     form.get_by_role("button", name="Submit", exact=True).click()
     expect(form.get_by_role("alert")).to_contain_text("broker")
     until(lambda: health(url)[0] == 503, "the API has noticed it")
@@ -209,6 +209,10 @@ def test_dashboard_says_that_broker_or_projector_is_away_and_goes_on(
     come_back(page)
     expect(page.locator(".outage")).to_contain_text(re.compile("behind the tape|no news from the tape"))
     expect(page.locator(".live")).to_contain_text("stale since")
+    expect(page.locator(".outage")).to_contain_text("jobs with a limit or an ordering key wait until a projector works")
+    opened.go("queues")
+    expect(page.get_by_text("are on no queue yet, and are not counted here")).to_be_visible()
+    opened.go("jobs")
     projector.send(signal.SIGCONT)
     expect(page.locator(".outage")).to_have_count(0, timeout=60_000)
     expect(page.get_by_text("live", exact=True)).to_be_visible()

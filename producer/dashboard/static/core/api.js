@@ -58,19 +58,24 @@ export class Problem extends Error {
  */
 
 /**
- * Send a request. Throws Problem, or the reason of `signal` when that was aborted.
+ * Send a request. Throws Problem, also when no answer has come after `limit` milliseconds, or the reason of `signal` when
+ * that was aborted.
  * @param {string} method
  * @param {string} path relative to the API's root, without a slash at its start
- * @param {{query?: import("./route.js").Query, body?: unknown, headers?: Record<string, string>, signal?: AbortSignal}} [options]
+ * @param {{query?: import("./route.js").Query, body?: unknown, headers?: Record<string, string>, signal?: AbortSignal, limit?: number}} [options]
  * @returns {Promise<Answer>}
  */
-export async function request(method, path, { query = {}, body, headers = {}, signal: outer } = {}) {
-  const limit = AbortSignal.timeout(TIME_LIMIT);
+export async function request(
+  method,
+  path,
+  { query = {}, body, headers = {}, signal: outer, limit = TIME_LIMIT } = {},
+) {
+  const late = AbortSignal.timeout(limit);
   const answer = await send(method, path, {
     query,
     headers: body === undefined ? headers : { "content-type": "application/json", ...headers },
     body: body === undefined ? undefined : typeof body === "string" ? body : stringify(body),
-    signal: outer ? AbortSignal.any([outer, limit]) : limit,
+    signal: outer ? AbortSignal.any([outer, late]) : late,
   });
   const text = await answer.text().catch((error) => {
     throw unanswered(error, outer);

@@ -11,6 +11,13 @@ import { duration, local, seconds } from "./times.js";
 /** Seconds by which the view may be behind the tape before the pages say so. */
 const LONGEST_LAG = 5;
 
+/** Milliseconds without an answer about the health after which the API does not answer. The API needs two seconds at most. */
+const ANSWER_LIMIT = 8000;
+
+/** What happens to jobs while no projector works. */
+export const WITHOUT_PROJECTOR =
+  "Those without delay, limit or ordering key run. Retries, delayed jobs, schedules, flows, and jobs with a limit or an ordering key wait until a projector works.";
+
 /** What the API has answered last; null before. */
 export const health = signal(/** @type {Readiness | null} */ (null));
 
@@ -42,7 +49,7 @@ function lagOf(now) {
 /** Ask for the health, and note the answer. Throws Problem when there is none. @param {AbortSignal} abort */
 export async function look(abort) {
   try {
-    const now = await readiness(abort);
+    const now = await readiness(abort, ANSWER_LIMIT);
     const fresh = isFresh(now);
     // While the view stands still, its last event says until when it has read the tape.
     const last = fresh ? Date.now() - lagOf(now) * 1000 : await lastEvent(now, abort);
@@ -106,10 +113,15 @@ export function passed(from) {
   return from === null || until === null ? null : Math.max(0, seconds(from, new Date(until).toISOString()) ?? 0);
 }
 
-/** Return what `GET /health/ready` says, also when a part is not ready. @param {AbortSignal} signal @returns {Promise<Readiness>} */
-export async function readiness(signal) {
+/**
+ * Return what `GET /health/ready` says, also when a part is not ready. Throws Problem.
+ * @param {AbortSignal} signal
+ * @param {number} [limit] see `request`
+ * @returns {Promise<Readiness>}
+ */
+export async function readiness(signal, limit) {
   try {
-    return (await request("GET", "health/ready", { signal })).body;
+    return (await request("GET", "health/ready", { signal, limit })).body;
   } catch (error) {
     if (error instanceof Problem && error.readiness !== null) return error.readiness;
     throw error;
@@ -127,7 +139,11 @@ export function outage() {
   const shown = `This page shows what had happened${since === null ? " before that" : ` until ${local(since)}`}`;
   const none = "nothing can be changed";
   if (!answers.value)
-    return { title: "The API does not answer", reason: "", meaning: `${shown}, and ${none} until it does.` };
+    return {
+      title: "The API does not answer",
+      reason: "start `jobtape api`. If one has been started, its log says why it does not",
+      meaning: `${shown}, and ${none} until it does.`,
+    };
   if (now === null) return null;
   const { view, broker, tape, projector } = now.parts;
   const reason = (/** @type {{reason: string | null} | undefined} */ part) => part?.reason ?? "";
@@ -144,7 +160,7 @@ export function outage() {
     return {
       title: "The view gets no news from the tape",
       reason: reason(projector),
-      meaning: `${shown}. Jobs are accepted and run; what you change shows here later.`,
+      meaning: `${shown}; what you change shows here later. Jobs are accepted. ${WITHOUT_PROJECTOR}`,
     };
   if (lagOf(now) > LONGEST_LAG)
     return { title: `The view is ${duration(lagOf(now))} behind the tape`, reason: "", meaning: `${shown}.` };

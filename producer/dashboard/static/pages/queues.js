@@ -1,6 +1,6 @@
 /** Work queues: how many jobs wait; and the workers that take them. */
 import { get } from "../core/api.js";
-import { health, readiness } from "../core/health.js";
+import { health, projectorReady, readiness } from "../core/health.js";
 import { html } from "../core/html.js";
 import { useEvery, useLoad } from "../core/load.js";
 import { link } from "../core/route.js";
@@ -41,6 +41,7 @@ export function Page() {
     <${ProblemBox} problem=${types.problem ?? loaded.problem} onRetry=${reload} />
     ${!brokerReady && html`<p class="warning">How many messages wait on the queues, and how many consumers they have, is not known.</p>`}
     ${brokerReady && common !== null && html`<p class="warning"><${Message} text=${common} /></p>`}
+    ${brokerReady && !projectorReady() && html`<p class="warning">Jobs that wait for a projector are on no queue yet, and are not counted here.</p>`}
     ${
       list === null
         ? !(types.problem ?? loaded.problem) && html`<p class="loading">Loading …</p>`
