@@ -30,7 +30,7 @@ function Tape() {
   const jobs = loaded.data?.items ?? null;
   return html`
     <header class="title"><h1>Tape</h1></header>
-    <p class="quiet">All events of all jobs are on the tape. Read them again: into a new view, to a queue, or with today's handlers. No job runs again.</p>
+    <p class="quiet">All events of all jobs are on the tape. Read them again: into a new view, to a queue, or with today's handlers. No job changes its state; a shadow run does call handlers.</p>
     ${!projectorReady() && html`<p class="warning" role="status">Nothing of this runs now: it runs beside an active projector.${brokerReady() && " What you start waits until there is one."}</p>`}
     <div class="columns aside">
       <${StartForm} />

@@ -23,7 +23,7 @@ export function ShadowFound({ job }) {
   const unnamed = ids.filter((id) => result.different[id]?.length === 0);
   const ran = Number(result.jobs) - Number(result.unknown_type);
   return html`
-    ${ids.length === 0 && ran > 0 && html`<p class="quiet">With the same payloads, the handlers of today end as they did then. Nothing was changed.</p>`}
+    ${ids.length === 0 && ran > 0 && html`<p class="quiet">With the same payloads, the handlers of today end as they did then. Jobtape changed nothing.</p>`}
     ${Number(result.unknown_type) > 0 && html`<p class="warning">${counted(result.unknown_type, "job")} could not be run: their types are not loaded in the projector's process (<code>JOBTAPE_JOBS</code>).</p>`}
     ${Number(result.more) > 0 && html`<p class="warning">Only the first ${ids.length} jobs that differ are named; ${counted(result.more, "job")} more differ.</p>`}
     ${order.map((n) => html`<${KindFound} key=${n} kind=${kind(n)} ids=${ids.filter((id) => result.different[id]?.some((one) => Number(one) === n))} />`)}
