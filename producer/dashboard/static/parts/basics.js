@@ -36,7 +36,12 @@ export function Foreign({ text, limit = 200 }) {
  * @param {{text: string}} props
  */
 export function Message({ text }) {
-  return text.split("`").map((part, n) => (n % 2 ? html`<code>${part}</code>` : part));
+  return text.split("`").map((part, n) => (n % 2 ? html`<code>${part.split(/(?<= )/).map(unbroken)}</code>` : part));
+}
+
+/** Return a word of a command: an option is in one line. @param {string} word */
+function unbroken(word) {
+  return word.startsWith("-") ? html`<span class="unbroken">${word}</span>` : word;
 }
 
 /** @param {{labels: Record<string, string> | null, linked?: boolean}} props */
