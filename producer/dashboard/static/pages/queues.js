@@ -8,12 +8,16 @@ import { STATES } from "../core/types.js";
 import { commas, Empty, Message, ProblemBox } from "../parts/basics.js";
 import { JobTypes } from "../parts/job_types.js";
 import { QueuePause, usePauses } from "../parts/pauses.js";
+import { counted } from "../parts/tasks.js";
 import { Workers } from "../parts/workers.js";
 
 /** @typedef {import("../core/types.js").Readiness} Readiness */
 /** @typedef {{name: string, waiting: number | null, consumers: number | null, warning: string | null, types: string[]}} Queue */
 
 const PAUSE = 5000; // milliseconds
+/** Flows are jobs of this type and queue. No worker runs them, and their type is not listed. */
+const FLOW = "jobtape.flow";
+const FLOWS_QUEUE = "jobtape";
 
 export function Page() {
   const types = useLoad("job-types", (signal) => get("job-types", {}, signal));
@@ -24,6 +28,7 @@ export function Page() {
   );
   const pauses = usePauses();
   const counts = stats.data && new Map(stats.data.queues.map((one) => [one.queue, one.jobs]));
+  const flows = stats.data?.types.find(({ type }) => type === FLOW)?.jobs?.running ?? 0;
   const list = loaded.data && types.data ? queues(loaded.data, types.data.items) : null;
   const reload = () => {
     types.reload();
@@ -55,7 +60,7 @@ export function Page() {
                 <td class="num" data-name="waiting" data-column="waiting">${queue.waiting?.toLocaleString("en") ?? "not known"}</td>
                 <td class="num" data-name="consumers" data-column="consumers">${queue.consumers?.toLocaleString("en") ?? "not known"}</td>
                 <td>${queue.types.length === 0 || isOurs(queue) ? commas(queue.types.map((type) => html`<a href=${link("jobs", { type })}>${type}</a>`)) : html`<span class="quiet">built into Jobtape: ${queue.types.map((type) => type.replace("jobtape.", "")).join(", ")}</span>`}${queue.warning && common === null && brokerReady && html`<p class="warning"><${Message} text=${queue.warning} /></p>`}</td>
-                <td>${STATES.filter((state) => counts?.get(queue.name)?.[state]).map((state) => html`<a class=${`state ${state}`} href=${link("jobs", { queue: queue.name, state })}>${Number(counts?.get(queue.name)?.[state]).toLocaleString("en")} ${state}</a> `)}</td>
+                <td>${STATES.filter((state) => counts?.get(queue.name)?.[state]).map((state) => html`<a class=${`state ${state}`} href=${link("jobs", { queue: queue.name, state })}>${Number(counts?.get(queue.name)?.[state]).toLocaleString("en")} ${state}</a> `)}${queue.name === FLOWS_QUEUE && flows > 0 && html`<span class="quiet">running: ${counted(flows, "flow")}, which no worker runs</span>`}</td>
                 <td class="num">${isOurs(queue) && html`<${QueuePause} queue=${queue.name} pauses=${pauses.data} onDone=${pauses.reload} />`}</td>
               </tr>`,
             )}</tbody>
@@ -93,7 +98,10 @@ function queues(now, types) {
     .map(([name, found]) => ({
       name,
       ...found,
-      types: types.filter((type) => type.queue === name.split(".")[0]).map((type) => type.name),
+      types: [
+        ...types.filter((type) => type.queue === name.split(".")[0]).map((type) => type.name),
+        ...(name === FLOWS_QUEUE ? [FLOW] : []),
+      ].sort(),
     }))
     .sort((one, other) => one.name.localeCompare(other.name));
 }
