@@ -29,6 +29,27 @@ def test_overview_counts_equal_events_of_jobs(site: Installation, tab: Tab) -> N
     expect(page.get_by_label("Newest failures").get_by_text("ValueError: one more")).to_be_visible()
 
 
+def test_overview_names_types_that_fail_first(site: Installation, tab: Tab) -> None:
+    for job_id in [submit(site, "boom", {"text": "counted"}) for _ in range(5)]:
+        ended(site, job_id)
+    page = tab.go("?range=hour")
+    expect(page.locator(".verdict").first.locator("li").first).to_have_text(
+        re.compile(r"^boom: \d+ jobs failed and none succeeded in the last hour\.$")
+    )
+
+
+def test_overview_of_the_past_says_until_when_it_counts(site: Installation, tab: Tab) -> None:
+    cancelled = submit(site, "add", {"x": 1, "y": 1}, delay=3600)
+    with httpx.Client(base_url=f"http://127.0.0.1:{site.port}", trust_env=False) as client:
+        client.post(f"/jobs/{cancelled}/cancel").raise_for_status()
+        cursor = ended(site, cancelled)["cursor"]
+    page = tab.go("?range=hour")
+    expect(page.locator("[data-name=cancelled]")).not_to_have_text("0")
+    tab.go(f"?range=hour&as_of={cursor}")
+    expect(page.locator(".tile", has_text="Cancelled")).to_contain_text(re.compile(r"from .*\d\d:00 to .*\d\d:00"))
+    expect(page.get_by_role("heading", name=re.compile("^Running then: "))).to_be_visible()
+
+
 def test_dragging_over_a_plot_chooses_a_range(site: Installation, tab: Tab) -> None:
     ended(site, submit(site, "add", {"x": 1, "y": 1}))
     page = tab.go("?range=hour")

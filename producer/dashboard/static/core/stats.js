@@ -1,6 +1,8 @@
 /** Which range of time the numbers are of, and what `GET /stats` says about it. */
 import { get } from "./api.js";
+import { stale } from "./health.js";
 import { asOf, route } from "./route.js";
+import { local } from "./times.js";
 
 /**
  * @typedef {Record<string, number>} Counts by state, or by event
@@ -22,7 +24,7 @@ export const RANGES = /** @type {const} */ ({
 });
 
 /** @typedef {keyof typeof RANGES} RangeName */
-/** @typedef {{name: RangeName | null, since: string | null, until: string | null, length: number, words: string, pause: number}} Range `name` null: from `since` until `until` */
+/** @typedef {{name: RangeName | null, since: string | null, until: string | null, length: number, pause: number}} Range `name` null: from `since` until `until` */
 
 /** Return the range that the address names. @returns {Range} */
 export function rangeShown() {
@@ -31,29 +33,40 @@ export function rangeShown() {
   const until = query.get("until");
   if (since !== null && until !== null) {
     const length = (Date.parse(until) - Date.parse(since)) / 1000;
-    return { name: null, since, until, length, words: "in this range", pause: 60_000 };
+    return { name: null, since, until, length, pause: 60_000 };
   }
   const given = query.get("range") ?? "live";
   const name = /** @type {RangeName} */ (given in RANGES ? given : "live");
-  const { words, length, pause } = RANGES[name];
-  return {
-    name,
-    since: null,
-    until: null,
-    length,
-    words: asOf.value === null ? words : `${words.replace("in the last", "in the")} before`,
-    pause,
-  };
+  const { length, pause } = RANGES[name];
+  return { name, since: null, until: null, length, pause };
 }
 
 /**
- * Return the beginning and end of a range as query parameters. In the past, a range ends at the time that is shown.
+ * Return which time the numbers of a range are of, as in "in the last hour". Those of the past are of whole steps, so
+ * they may end a little after the time that is shown.
+ * @param {Range} range
+ * @param {Stats | null} stats null while they are not known
+ */
+export function wordsOf(range, stats) {
+  if (range.name === null) return "in this range";
+  const { words } = RANGES[range.name];
+  if (asOf.value !== null)
+    return stats === null ? "" : `from ${local(stats.series.since)} to ${local(stats.series.until)}`;
+  const since = stale.value?.since ?? null;
+  return since === null ? words : `${words.replace("in the last", "in the")} until ${local(since)}`;
+}
+
+/**
+ * Return the beginning and end of a range as query parameters. In the past, a range ends at the time that is shown, and
+ * while nothing newer is known, at the time until which something is: an outage must not look like a recovery.
  * @param {Range} range
  * @param {number | null} shown the time that is shown, in milliseconds since 1970; null: now
  */
 export function boundsOf(range, shown) {
   if (range.name === null) return { since: range.since, until: range.until };
-  return { since: new Date((shown ?? Date.now()) - range.length * 1000).toISOString() };
+  const end = shown ?? stale.value?.since ?? null;
+  const since = new Date((end ?? Date.now()) - range.length * 1000).toISOString();
+  return end === null ? { since } : { since, until: new Date(end).toISOString() };
 }
 
 /**

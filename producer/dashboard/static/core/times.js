@@ -68,6 +68,26 @@ export function duration(duration) {
 }
 
 /**
+ * Return a duration that is known to a fifth only, in two digits or one: `150 ms`, `2.4 s`, `2 min`.
+ * @param {number | null} value in seconds
+ */
+export function roughly(value) {
+  if (value === null || Number.isNaN(value)) return "";
+  const [size, name] =
+    value < 0.995
+      ? [0.001, "ms"]
+      : value < 59.5
+        ? [1, "s"]
+        : value < 3570
+          ? [60, "min"]
+          : value < 84_600
+            ? [3600, "h"]
+            : [86_400, "d"];
+  const n = value / Number(size);
+  return `${Number(n.toPrecision(n < 9.5 && value >= 59.5 ? 1 : 2))} ${name}`;
+}
+
+/**
  * Return a local time as an input of the type `datetime-local` has it, or "" for null.
  * @param {string | null} time
  */

@@ -6,23 +6,25 @@ import { html } from "../core/html.js";
 import { toNumber } from "../core/json.js";
 import { useEvery, useLoad } from "../core/load.js";
 import { asOf, change, link } from "../core/route.js";
-import { boundsOf, RANGES, rangeShown, readStats, total } from "../core/stats.js";
+import { boundsOf, RANGES, rangeShown, readStats, total, wordsOf } from "../core/stats.js";
 import { pastJobs, shownTime } from "../core/time_travel.js";
-import { duration, local } from "../core/times.js";
+import { duration, local, roughly } from "../core/times.js";
 import { Empty, Foreign, Message, ProblemBox, Section, State, Time } from "../parts/basics.js";
 import { linkOf } from "../parts/failure_name.js";
 import { Outcome } from "../parts/outcome.js";
 import { Plot } from "../parts/plot.js";
 import { counted } from "../parts/tasks.js";
 import { lostItsWorker, useWorkers } from "../parts/workers.js";
-import { useMemo } from "../vendor/hooks.js";
+import { useEffect, useMemo } from "../vendor/hooks.js";
 
 /** @typedef {import("../core/types.js").Job} Job */
 /** @typedef {import("../core/stats.js").Stats} Stats */
 /** @typedef {import("../core/types.js").Failure} Failure */
 /** @typedef {import("../core/stats.js").Spread} Spread */
 
+/** How many jobs of a type must fail, and which share of those that end, before the page warns. */
 const MANY_FAILED = 5;
+const SHARE_FAILED = 0.2;
 const DEAD_READ = 100;
 const DEAD_PAUSE = 15_000; // milliseconds
 const WORKERS_PAUSE = 10_000;
@@ -57,41 +59,55 @@ export function Page(_) {
     groups.reload();
   };
   useEvery(again, at === null ? range.pause : null);
+  const stopped = stale.value !== null;
+  // The range ends when the news ends.
+  useEffect(() => {
+    if (at === null) again();
+  }, [stopped]);
   const { data } = stats;
+  const words = wordsOf(range, data);
   const empty = data !== null && data.types.length === 0 && Object.keys(data.jobs ?? {}).length === 0 && at === null;
   return html`
     <header class="title"><h1>Overview</h1><${Ranges} range=${range} /></header>
+    ${at === null && data !== null && html`<${Warnings} stats=${data} words=${words} />`}
     ${at === null && health.value !== null && html`<${Verdict} now=${health.value} />`}
-    ${at === null && data !== null && html`<${Warnings} stats=${data} words=${range.words} />`}
-    <${ProblemBox} problem=${stats.problem} onRetry=${stats.reload} />
+    <${ProblemBox} problem=${answers.value ? stats.problem : null} onRetry=${stats.reload} />
     ${data === null && !stats.problem && html`<p class="loading">Loading …</p>`}
     ${at !== null && data !== null && html`<p class="quiet">Events are counted by the ${data.series.step % 3600 === 0 ? "hour" : "minute"}: the numbers are up to ${local(data.series.until)}.</p>`}
-    ${data !== null && !empty && html`<${Tiles} stats=${data} words=${range.words} /><${Plots} stats=${data} />`}
+    ${data !== null && !empty && html`<${Tiles} stats=${data} words=${words} /><${Plots} stats=${data} />`}
     ${
       empty
         ? html`<${Empty} title="There is no job yet"><p><a href=${link("submit")}>Submit one here</a>, or over the API: <code>POST /jobs</code>.</p><//>`
         : html`<div class="columns">
-      <${Jobs} title=${at === null ? "Running now" : "Running then"} jobs=${running.data} empty=${at === null ? "No job runs" : "No job ran"} all=${link("jobs", { state: "running" })} />
+      <${Jobs} title=${at === null ? `Running ${moment()}` : `Running then${numberOf(running.data)}`} jobs=${running.data?.items ?? null} empty=${at === null ? "No job runs" : "No job ran"} all=${link("jobs", { state: "running" })} />
       ${
         at === null
-          ? html`<${Failures} groups=${groups.data?.items ?? null} words=${range.words} />`
-          : html`<${Jobs} title="Failed jobs, newest submission first" jobs=${failed.data} empty="No job had failed" all=${link("jobs", { state: "failed" })} />`
+          ? html`<${Failures} groups=${groups.data?.items ?? null} words=${words} />`
+          : html`<${Jobs} title=${`Failed jobs${numberOf(failed.data)}`} jobs=${failed.data?.items ?? null} empty="No job had failed" all=${link("jobs", { state: "failed" })} />`
       }
     </div>`
     }
-    ${data !== null && !empty && html`<${Queues} stats=${data} /><${Types} stats=${data} words=${range.words} />`}
+    ${data !== null && !empty && html`<${Queues} stats=${data} /><${Types} stats=${data} words=${words} />`}
   `;
 }
 
 /**
- * Return the newest jobs in a state.
+ * Return the jobs in a state that were submitted last, and whether there may be more.
  * @param {string} state
  * @param {AbortSignal} signal
- * @returns {Promise<Job[]>}
+ * @returns {Promise<{items: Job[], more: boolean}>}
  */
 async function newest(state, signal) {
-  const query = { state, limit: String(LISTED), as_of: asOf.value };
-  return (await (asOf.value === null ? get("jobs", query, signal) : pastJobs(query, signal))).items.slice(0, LISTED);
+  const query = { state, limit: String(LISTED + 1), as_of: asOf.value };
+  const { items, next } = await (asOf.value === null ? get("jobs", query, signal) : pastJobs(query, signal));
+  return { items: items.slice(0, LISTED), more: items.length > LISTED || next !== null };
+}
+
+/** Return how many jobs there are, or how many of them are shown, for a title. @param {{items: Job[], more: boolean} | null} found */
+function numberOf(found) {
+  if (found === null) return "";
+  const { items, more } = found;
+  return more ? `: the newest ${items.length || ""}` : `: ${items.length}`;
 }
 
 /** @param {{range: import("../core/stats.js").Range}} props */
@@ -117,7 +133,7 @@ function Verdict({ now }) {
   </div>`;
 }
 
-/** Types of which nothing succeeds, new dead letters, and webhooks that do not work. @param {{stats: Stats, words: string}} props */
+/** Types of which many jobs fail, new dead letters, and webhooks that do not work. @param {{stats: Stats, words: string}} props */
 function Warnings({ stats, words }) {
   const dead = useLoad(
     "new dead letters",
@@ -133,11 +149,14 @@ function Warnings({ stats, words }) {
   }, DEAD_PAUSE);
   const since = Date.parse(stats.series.since);
   const fresh = dead.data?.items.filter((one) => Date.parse(one.at) >= since).length ?? 0;
-  const failing = stats.types.filter(({ events }) => (events.failed ?? 0) >= MANY_FAILED && !events.succeeded);
+  const failing = stats.types
+    .map(({ type, events: { failed = 0, succeeded = 0 } }) => ({ type, failed, ended: failed + succeeded }))
+    .filter(({ failed, ended }) => failed >= MANY_FAILED && failed >= SHARE_FAILED * ended)
+    .sort((one, other) => other.failed - one.failed);
   const broken = hooks.data?.items.filter(({ state }) => state === "failing") ?? [];
   if (fresh === 0 && failing.length === 0 && broken.length === 0) return null;
   return html`<div class="verdict warn"><strong>Look at this:</strong><ul>
-    ${failing.map(({ type, events }) => html`<li>No job of the type <a href=${link("failures", { type })}>${type}</a> has succeeded ${words}, and ${events.failed?.toLocaleString("en")} have failed.</li>`)}
+    ${failing.map(({ type, failed, ended }) => html`<li><a href=${link("failures", { type })}>${type}</a>: ${failed === ended ? `${counted(failed, "job")} failed and none succeeded` : `${failed.toLocaleString("en")} of ${counted(ended, "job")} failed`} ${words}.</li>`)}
     ${fresh > 0 && html`<li><a href=${link("dead")}>${counted(fresh, "new dead letter")}${fresh === DEAD_READ ? " or more" : ""}</a> ${words}: ${fresh === 1 ? "a message on a work queue that is no job" : "messages on a work queue that are no jobs"}.</li>`}
     ${broken.map(({ id, url, failing_since, last_error }) => html`<li key=${id}><a href=${link("webhooks")}>The webhook to <${Foreign} text=${url} limit=${80} /></a> has failed since <${Time} at=${failing_since} />: <${Foreign} text=${last_error ?? ""} />.</li>`)}
   </ul></div>`;
@@ -156,19 +175,31 @@ function Tiles({ stats, words }) {
   const waiting = WAITING.map((state) => [state, waits.reduce((sum, one) => sum + (one[state] ?? 0), 0)]).filter(
     ([, n]) => n !== 0,
   );
+  const deliveries = stats.types.find(({ type }) => type === DELIVERY);
+  const delivered = deliveries?.events.submitted ?? 0;
+  const undelivered = WAITING.reduce((sum, state) => sum + (deliveries?.jobs?.[state] ?? 0), 0);
+  const ofThem = (/** @type {number} */ n) => (n === 0 ? "" : `, ${n.toLocaleString("en")} of them to webhooks`);
   return html`<div class="tiles">
-    <${Tile} name="submitted" title="Submitted" count=${count("submitted")} note=${words} href=${link("jobs")} />
+    <${Tile} name="submitted" title="Submitted" count=${count("submitted")} note=${words + ofThem(delivered)} href=${link("jobs")} />
     <${Tile} name="succeeded" title="Succeeded" count=${count("succeeded")} note=${words} href=${link("jobs", { state: "succeeded" })} />
     <${Tile} name="failed" title="Failed" count=${count("failed")} note=${words} href=${link("failures")} />
+    ${count("cancelled") > 0 && html`<${Tile} name="cancelled" title="Cancelled" count=${count("cancelled")} note=${words} href=${link("jobs", { state: "cancelled" })} />`}
     ${
       jobs !== null &&
-      html`<${Tile} name="waiting" title="Waiting now" count=${waiting.reduce((sum, [, n]) => sum + Number(n), 0)} note=${`${waiting.map(([state, n]) => `${Number(n).toLocaleString("en")} ${state}`).join(", ") || "nothing waits"}${besides}`} href=${link("jobs", { state: WAITING })} />
-        <${Tile} name="running" title="Running now" count=${jobs.running ?? 0} note="" href=${link("jobs", { state: "running" })} />
+      html`<${Tile} name="waiting" title=${`Waiting ${moment()}`} count=${waiting.reduce((sum, [, n]) => sum + Number(n), 0)} note=${`${waiting.map(([state, n]) => `${Number(n).toLocaleString("en")} ${state}`).join(", ") || "nothing waits"}${ofThem(undelivered)}${besides}`} href=${link("jobs", { state: WAITING })} />
+        <${Tile} name="running" title=${`Running ${moment()}`} count=${jobs.running ?? 0} note="" href=${link("jobs", { state: "running" })} />
         <${Delays} />`
     }
   </div>`;
 }
 
+/** Return of when the numbers are that the view has as of now. */
+function moment() {
+  if (stale.value === null) return "now";
+  return stale.value.since === null ? "before that" : `at ${local(stale.value.since)}`;
+}
+
+const DELIVERY = "jobtape.webhook";
 const RULES = ["jobtape.pause", "jobtape.limit", "jobtape.schedule"];
 const WAITING = ["queued", "retrying", "scheduled", "held"];
 
@@ -224,14 +255,14 @@ function Plots({ stats }) {
   );
   // The legend says something about the whole range, as the sums beside it do.
   const spreads = new Map(
-    DURATIONS.map(({ name, of, share }) => [name, duration(toNumber(stats[of]?.[share] ?? null))]),
+    DURATIONS.map(({ name, of, share }) => [name, roughly(toNumber(stats[of]?.[share] ?? null))]),
   );
   const onRange = (/** @type {number} */ since, /** @type {number} */ until) =>
     change({ range: null, since: instant(since, series.step), until: instant(until + series.step, series.step) });
   return html`<div class="columns plots">
     <${Plot} title=${`Jobs per ${span(series.step)}`} steps times=${times} known=${known} unfinished=${unfinished} lines=${counts} onRange=${onRange}
       format=${(/** @type {number} */ value) => value.toLocaleString("en")} summary=${(/** @type {any} */ line) => line.values.reduce((/** @type {number} */ sum, /** @type {number} */ one) => sum + one, 0).toLocaleString("en")} />
-    <${Plot} title="How long jobs waited and ran" times=${times} known=${known} unfinished=${unfinished} lines=${delays} onRange=${onRange} format=${duration}
+    <${Plot} title="About how long jobs waited and ran" times=${times} known=${known} unfinished=${unfinished} lines=${delays} onRange=${onRange} format=${roughly}
       summary=${(/** @type {any} */ line) => spreads.get(line.name) || "none"} />
   </div>`;
 }
@@ -297,17 +328,21 @@ function Failures({ groups, words }) {
   <//>`;
 }
 
-/** The queues on which jobs wait. @param {{stats: Stats}} props */
+/** The queues on which jobs are due that are not held, that with the longest wait first. @param {{stats: Stats}} props */
 function Queues({ stats }) {
-  const waiting = stats.queues.filter((queue) => queue.oldest !== null);
+  const waiting = stats.queues
+    .map((queue) => ({ ...queue, wait: passed(queue.oldest?.since ?? null) ?? 0 }))
+    // As it is shown, 0 ms is no wait.
+    .filter(({ wait }) => wait >= 0.001)
+    .sort((one, other) => other.wait - one.wait);
   if (!waiting.length) return null;
-  return html`<h2 class="between">Oldest waiting jobs</h2>
+  return html`<h2 class="between">Oldest queued jobs</h2>
     <table class="rows">
       <thead><tr><th>Queue</th><th>Longest wait</th><th>Waiting</th><th class="num">Running</th></tr></thead>
       <tbody>${waiting.map(
-        ({ queue, oldest, jobs }) => html`<tr>
+        ({ queue, oldest, jobs, wait }) => html`<tr>
           <td class="name"><a data-row href=${link("jobs", { queue, state: WAITING })}>${queue}</a></td>
-          <td>${oldest && html`<a href=${link(`jobs/${oldest.job}`)}>${duration(passed(oldest.since))}</a>`}</td>
+          <td>${oldest && html`<a href=${link(`jobs/${oldest.job}`)}>${duration(wait)}</a>`}</td>
           <td>${WAITING.filter((state) => jobs?.[state]).map((state) => html`<a class=${`state ${state}`} href=${link("jobs", { queue, state })}>${jobs?.[state]?.toLocaleString("en")} ${state}</a> `)}</td>
           <td class="num" data-column="running">${(jobs?.running ?? 0).toLocaleString("en")}</td></tr>`,
       )}</tbody>
@@ -325,7 +360,7 @@ function Types({ stats, words }) {
   const columns = /** @type {const} */ (["submitted", "succeeded", "failed", "retrying"]);
   return html`<h2 class="between">Job types ${words}</h2>
     <table class="rows">
-      <thead><tr><th>Job type</th>${columns.map((name) => html`<th class="num">${COLUMNS[name] ?? title(name)}</th>`)}<th class="num">Wait p50, p99</th><th class="num">Run p50, p99</th></tr></thead>
+      <thead><tr><th>Job type</th>${columns.map((name) => html`<th class="num">${COLUMNS[name] ?? title(name)}</th>`)}<th class="num">Wait, about (p50, p99)</th><th class="num">Run, about (p50, p99)</th></tr></thead>
       <tbody>${oursFirst(stats.types).map(
         ({
           type,
@@ -334,7 +369,7 @@ function Types({ stats, words }) {
           run,
         }) => html`<tr><td class="name"><a data-row href=${link("jobs", { type })}>${type}</a></td>
           ${columns.map((name) => html`<td class="num" data-name=${name} data-column=${(COLUMNS[name] ?? name).toLowerCase()}>${(events[name] ?? 0).toLocaleString("en")}</td>`)}
-          <td class="num" data-column="wait">${spread(wait)}</td><td class="num" data-column="run">${spread(run)}</td></tr>`,
+          <td class="num" data-column="wait about">${spread(wait)}</td><td class="num" data-column="run about">${spread(run)}</td></tr>`,
       )}</tbody>
     </table>`;
 }
@@ -358,5 +393,5 @@ function span(step) {
 
 /** @param {Spread | null} one */
 function spread(one) {
-  return one === null ? "" : `${duration(one.p50)}, ${duration(one.p99)}`;
+  return one === null ? "" : `${roughly(toNumber(one.p50))}, ${roughly(toNumber(one.p99))}`;
 }
