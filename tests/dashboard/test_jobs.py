@@ -112,6 +112,31 @@ def test_flow_that_waits_for_long_needs_no_worker(tab: Tab) -> None:
     assert [page.evaluate(lost, name) for name in ("add", "jobtape.flow")] == [True, False]
 
 
+def test_second_delivery_names_the_worker_that_was_lost(tab: Tab) -> None:
+    look = """async () => {
+      const app = document.querySelector("script[type=module]").src;
+      const { lostExecutions, segments } = await import(new URL("parts/timeline.js", app));
+      const event = (name, second, data) => ({
+        type: `jobtape.job.${name}`, time: new Date(second * 1000).toISOString(), data: { run: 1, attempt: 1, ...data },
+      });
+      const events = [
+        event("submitted", 0, { order: {} }),
+        event("started", 1, { execution: "a", worker: "first" }),
+        event("progressed", 3, { execution: "a" }),
+        event("started", 9, { execution: "b", worker: "second" }),
+      ];
+      return [
+        segments(events, 11_000).map(({ kind, to }) => `${kind} ${to / 1000}`),
+        [...lostExecutions(events)].map(([event, lost]) => [event.data.worker, lost.delivery, lost.worker]),
+      ];
+    }"""
+    page = tab.go("jobs")
+    expect(page.get_by_text("all parts ready")).to_be_visible()
+    bar, lost = page.evaluate(look)
+    assert bar == ["queued 1", "running 3", "lost 9", "running 11"]
+    assert lost == [["second", 2, "first"]]
+
+
 def test_each_node_of_a_graph_is_behind_those_before_it_and_no_box_on_another(tab: Tab) -> None:
     """Also of 1,000 nodes, which are laid out in less than a second."""
     chance = random.Random(4)
@@ -258,6 +283,7 @@ def test_held_job_says_what_it_waits_for(site: Installation, tab: Tab) -> None:
     ids = [submit(site, "gate", {"path": str(gate)}, ordering_key="customer 7") for _ in range(2)]
     page = tab.go("jobs?state=held")
     expect(page.locator("tbody tr")).to_contain_text("waits for ordering key customer 7")
+    expect(page.locator("tbody tr td").nth(7)).to_have_text(re.compile("[0-9] (ms|s|min)"))
     page.get_by_role("link", name="gate").click()
     expect(page.get_by_role("heading", name="held gate")).to_be_visible()
     expect(page.get_by_text(f"gate …{ids[0][-12:]} (running) has the ordering key customer 7")).to_be_visible()
@@ -402,4 +428,4 @@ def test_queues_and_workers_show_what_waits_and_runs(site: Installation, tab: Ta
     row.get_by_role("button", name="Resume").click()
     expect(row.get_by_role("button", name="Pause")).to_be_visible()
     row.get_by_role("link", name="gates").click()
-    expect(page.get_by_text("queue gates")).to_be_visible()
+    expect(page.get_by_label("Filters")).to_contain_text("queue gates")

@@ -1,7 +1,7 @@
 /** One job: what happened to it, what it got and gave, and how it was at each of its events. */
 import { apiKey, get, Problem, request } from "../core/api.js";
 import { follow } from "../core/events.js";
-import { health, obstacle, passed, stale } from "../core/health.js";
+import { health, obstacle, stale } from "../core/health.js";
 import { html } from "../core/html.js";
 import { same, stringify, toNumber } from "../core/json.js";
 import { useEvery, useLoad } from "../core/load.js";
@@ -27,14 +27,16 @@ import { isLater } from "../parts/outcome.js";
 import { pauseOf, QueuePause, usePauses } from "../parts/pauses.js";
 import { nameOf, Timeline } from "../parts/timeline.js";
 import { Traceback } from "../parts/traceback.js";
-import { lostItsWorker, useWorkers } from "../parts/workers.js";
+import { lostItsWorker, ranOf, useWorkers } from "../parts/workers.js";
 import { useEffect, useRef, useState } from "../vendor/hooks.js";
 
 /** @typedef {import("../core/types.js").Job} Job */
 /** @typedef {import("../core/types.js").JobEvent} JobEvent */
+/** @typedef {import("../parts/workers.js").Found} Workers */
 
 const POLL = 3000; // milliseconds
 const PAGE = 1000;
+const SKEW = 0.1; // seconds by which two times of one start may differ
 const MOST = 5000; // events of one job that are shown
 
 /** @param {{id: string}} props */
@@ -60,13 +62,16 @@ export function JobPage({ id }) {
   const shown = useRef(/** @type {Job | null} */ (null));
   if (job !== null) shown.current = job;
   const one = job ?? (problem === null ? shown.current : null);
+  const running = at === null && one?.state === "running";
+  const workers = useWorkers(running);
+  useEvery(workers.reload, running ? POLL : null);
 
   if (problem?.kind === "job-not-found" && at === null) {
     return html`<${Empty} title="There is no such job"><p class="id">${id}</p><p><a href=${link("jobs")}>To the jobs</a></p><//>`;
   }
   return html`
-    ${one !== null && html`<${Head} job=${one} events=${events} onChanged=${now.set} />`}
-    ${one !== null && at === null && html`<${WhyNot} job=${one} />`}
+    ${one !== null && html`<${Head} job=${one} events=${events} workers=${workers.data} onChanged=${now.set} />`}
+    ${one !== null && at === null && html`<${WhyNot} job=${one} workers=${workers.data} />`}
     <${ProblemBox} problem=${problem} onRetry=${at === null ? now.reload : past.reload} />
     ${one === null && problem === null && html`<p class="loading">Loading …</p>`}
     ${one !== null && (one.type === "jobtape.flow" || one.follow_up_jobs !== null) && problem === null && html`<${Nodes} flow=${one} onChanged=${now.set} />`}
@@ -76,7 +81,7 @@ export function JobPage({ id }) {
           events.length === 0
             ? now.data !== null && html`<${Section} title="Time line"><p class="loading">Loading …</p><//>`
             : html`<${Section} title="Time line" tools=${html`<${EventSlider} events=${events} at=${at} />`}>
-          <${Timeline} events=${events} open=${now.data !== null && !ENDED.has(now.data.state)} selected=${selectedCursor(events, at)} onSelect=${(/** @type {JobEvent} */ event) => change({ as_of: String(event.cursor) }, { replace: at !== null })} />
+          <${Timeline} events=${events} open=${now.data !== null && !ENDED.has(now.data.state)} lost=${running && one !== null && lostItsWorker(one, workers.data)} selected=${selectedCursor(events, at)} onSelect=${(/** @type {JobEvent} */ event) => change({ as_of: String(event.cursor) }, { replace: at !== null })} />
           ${more && html`<p class="quiet">Only the first ${MOST} events are shown.</p>`}
         <//>`
         }
@@ -198,12 +203,12 @@ function EventSlider({ events, at }) {
       onInput=${(/** @type {any} */ input) => step(events, at, Number(input.currentTarget.value) - (at === null ? events.length : index))} /></label>`;
 }
 
-/** Why a job does not go on. @param {{job: Job}} props */
-function WhyNot({ job }) {
+/** Why a job does not go on. @param {{job: Job, workers: Workers | null}} props */
+function WhyNot({ job, workers }) {
   if (job.state === "queued") return html`<${WhyQueued} job=${job} />`;
   if (job.state === "held" && job.ordering_key !== null && !isLater(job.run_at))
     return html`<${WhyHeld} job=${job} name=${job.ordering_key} />`;
-  return job.state === "running" ? html`<${WhyRunning} job=${job} />` : null;
+  return job.state === "running" ? html`<${WhyRunning} job=${job} workers=${workers} />` : null;
 }
 
 /** @param {{job: Job}} props */
@@ -233,20 +238,18 @@ function WhyHeld({ job, name }) {
   return html`<p class="warning">It waits: <a href=${link(`jobs/${holder.id}`)}>${holder.type} …${holder.id.slice(-12)}</a> (${holder.state}) has the ordering key <${Foreign} text=${name} />. ${keeps}</p>`;
 }
 
-/** @param {{job: Job}} props */
-function WhyRunning({ job }) {
-  const workers = useWorkers();
-  useEvery(workers.reload, POLL);
-  if (!lostItsWorker(job, workers.data)) return null;
+/** @param {{job: Job, workers: Workers | null}} props */
+function WhyRunning({ job, workers }) {
+  if (!lostItsWorker(job, workers)) return null;
   const next =
     health.value?.workers[job.queue ?? ""]?.consumers === 0
-      ? `No other worker takes jobs from the queue ${job.queue}.`
-      : "RabbitMQ gives the job to another worker when it notices that.";
-  return html`<p class="warning">Its worker is gone. ${next}</p>`;
+      ? `Start \`jobtape worker --queues ${job.queue}\`: the job then runs again from the beginning.`
+      : "RabbitMQ gives the job to another worker when it notices that, and the job runs again from the beginning.";
+  return html`<p class="warning">Its worker is gone. <${Message} text=${next} /></p>`;
 }
 
-/** @param {{job: Job, events: JobEvent[], onChanged: (job: Job) => void}} props */
-function Head({ job, events, onChanged }) {
+/** @param {{job: Job, events: JobEvent[], workers: Workers | null, onChanged: (job: Job) => void}} props */
+function Head({ job, events, workers, onChanged }) {
   const [problem, setProblem] = useState(/** @type {Problem | null} */ (null));
   const [busy, setBusy] = useState("");
   const past = asOf.value !== null;
@@ -284,7 +287,7 @@ function Head({ job, events, onChanged }) {
   <p class="subtitle"><span class="id">${job.id}</span> <${CopyButton} text=${() => job.id}>Copy<//> <${Labels} labels=${job.labels} /></p>
   <${ProblemBox} problem=${problem} />
   <${Progress} job=${job} />
-  <${Facts} job=${job} events=${events} />`;
+  <${Facts} job=${job} events=${events} workers=${workers} />`;
 }
 
 /** @param {{job: Job}} props */
@@ -294,15 +297,18 @@ function Progress({ job }) {
   return html`<p class="progress"><progress value=${fraction} aria-label="Progress"></progress> ${Math.round(fraction * 100)} %${job.progress?.message && html` · <${Foreign} text=${job.progress.message} />`}</p>`;
 }
 
-/** @param {{job: Job, events: JobEvent[]}} props */
-function Facts({ job, events }) {
+/** @param {{job: Job, events: JobEvent[], workers: Workers | null}} props */
+function Facts({ job, events, workers }) {
   const running = job.state === "running";
   const [, tick] = useState(0);
   useEvery(() => tick((n) => n + 1), running && asOf.value === null && stale.value === null ? 1000 : null);
   const due = job.run_at !== null && job.run_at !== job.submitted_at ? job.run_at : null;
-  const waited = waitOf({ ...job, started_at: firstStart(job, events) });
+  const first = firstStart(job, events);
+  const again = first !== null && (seconds(first, job.started_at) ?? 0) > SKEW;
+  const waited = waitOf({ ...job, started_at: first });
+  const lost = asOf.value === null && lostItsWorker(job, workers);
+  const ran = ranOf(job, workers);
   const worker = workerOf(job, events);
-  const ran = running ? passed(job.started_at) : job.finished_at && seconds(job.started_at, job.finished_at);
   /** @type {[string, any][]} */
   const facts = [
     ["Queue", job.queue && html`<a href=${link("jobs", { queue: job.queue })}>${job.queue}</a>`],
@@ -323,10 +329,11 @@ function Facts({ job, events }) {
           ? html`<a href=${link("queues")}><${Foreign} text=${worker} /></a>`
           : html`<${Foreign} text=${worker} />`),
     ],
-    ["Started", job.started_at && html`<${Time} at=${job.started_at} />`],
+    ["First started", again && html`<${Time} at=${first} />`],
+    [again ? "Started again" : "Started", job.started_at && html`<${Time} at=${job.started_at} />`],
     ["Finished", job.finished_at && html`<${Time} at=${job.finished_at} />`],
-    ["Waited", waited !== null && duration(waited)],
-    ["Ran", typeof ran === "number" && duration(Math.max(0, ran))],
+    [again ? "Waited for the first start" : "Waited", waited !== null && duration(waited)],
+    [lost ? "Ran, until the last sign of its worker" : "Ran", ran === null ? lost && "not known" : duration(ran)],
     ["Reason", job.reason],
     [
       "Runs instead",

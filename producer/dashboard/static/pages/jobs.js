@@ -7,15 +7,15 @@ import { Numeral, stringify } from "../core/json.js";
 import { useEvery, useLoad } from "../core/load.js";
 import { asOf, change, go, link, route } from "../core/route.js";
 import { asCursor, nextCursor, pastJobs, useStepper } from "../core/time_travel.js";
-import { duration, fromInput, seconds, toInput, waitOf } from "../core/times.js";
+import { duration, fromInput, toInput, waitOf } from "../core/times.js";
 import { STATES, UNLIMITED } from "../core/types.js";
 import { Empty, Foreign, Labels, ProblemBox, State, Time } from "../parts/basics.js";
 import { BulkButton } from "../parts/bulk.js";
 import { FailureName } from "../parts/failure_name.js";
 import { Live } from "../parts/live.js";
-import { isLater, Outcome } from "../parts/outcome.js";
+import { isLater, isRule, Outcome } from "../parts/outcome.js";
 import { pauseOf, usePauses } from "../parts/pauses.js";
-import { lostItsWorker, useWorkers } from "../parts/workers.js";
+import { lostItsWorker, ranOf, useWorkers } from "../parts/workers.js";
 import { useEffect, useRef, useState } from "../vendor/hooks.js";
 import { JobPage } from "./job.js";
 
@@ -224,16 +224,19 @@ function Table({ jobs }) {
   const workers = useWorkers();
   const pauses = usePauses(jobs.some((job) => job.state === "queued"));
   // Each answer shows also how long jobs have waited by now.
-  const ticking = jobs.some((job) => job.state === "running" || job.state === "queued");
+  const ticking = jobs.some((job) => ["running", "queued", "held"].includes(job.state));
   useEvery(workers.reload, ticking ? WORKERS_PAUSE : null);
   return html`<table class="rows jobs">
     <thead><tr><th>State</th><th>Type</th><th>Outcome</th><th>Labels</th><th>Queue</th><th class="num">Attempt</th><th class="num">Submitted</th><th class="num">Waited</th><th class="num">Ran</th></tr></thead>
-    <tbody>${jobs.map((job) => html`<${Row} key=${job.id} job=${job} lost=${asOf.value === null && lostItsWorker(job, workers.data)} paused=${asOf.value === null && pauseOf(pauses.data, { queue: job.queue ?? "" }) !== undefined} />`)}</tbody>
+    <tbody>${jobs.map((job) => html`<${Row} key=${job.id} job=${job} lost=${asOf.value === null && lostItsWorker(job, workers.data)} ran=${ranOf(job, workers.data)} paused=${asOf.value === null && pauseOf(pauses.data, { queue: job.queue ?? "" }) !== undefined} />`)}</tbody>
   </table>`;
 }
 
-/** @param {{job: Job, lost: boolean, paused: boolean}} props `lost`: whether the worker is gone that ran it; `paused`: whether its queue is */
-function Row({ job, lost, paused }) {
+/**
+ * @param {{job: Job, lost: boolean, ran: number | null, paused: boolean}} props `lost`: whether the worker is gone that ran it;
+ * `ran`: for how many seconds; `paused`: whether its queue is
+ */
+function Row({ job, lost, ran, paused }) {
   const open = (/** @type {MouseEvent} */ event) => {
     if (event.target instanceof Element && !event.target.closest("a") && !getSelection()?.toString())
       go(link(`jobs/${job.id}`));
@@ -241,14 +244,9 @@ function Row({ job, lost, paused }) {
   const begun = job.started_at ?? job.finished_at;
   const unserved =
     asOf.value === null && job.state === "queued" && health.value?.workers[job.queue ?? ""]?.consumers === 0;
-  const waits = asOf.value === null && job.state === "queued" && !isLater(job.run_at);
+  const waits =
+    asOf.value === null && (job.state === "queued" || (job.state === "held" && !isRule(job))) && !isLater(job.run_at);
   const waited = waits ? passed(job.run_at ?? job.submitted_at) : waitOf(job);
-  const ran =
-    job.state === "running"
-      ? passed(job.started_at)
-      : job.finished_at === null
-        ? null
-        : seconds(job.started_at, job.finished_at);
   return html`<tr onClick=${open}>
     <td><${State} state=${job.state} /></td>
     <td class="name"><a data-row href=${link(`jobs/${job.id}`)} title=${job.id}>${job.type}</a></td>
@@ -258,7 +256,7 @@ function Row({ job, lost, paused }) {
     <td class="num">${attempt(job)}</td>
     <td class="num"><${Time} at=${job.submitted_at ?? begun} /></td>
     <td class="num">${waited === null ? "" : duration(Math.max(0, waited))}</td>
-    <td class="num">${ran === null ? "" : duration(Math.max(0, ran))}</td>
+    <td class="num">${ran === null ? "" : duration(ran)}</td>
   </tr>`;
 }
 

@@ -14,7 +14,7 @@ import { linkOf } from "../parts/failure_name.js";
 import { Outcome } from "../parts/outcome.js";
 import { Plot } from "../parts/plot.js";
 import { counted } from "../parts/tasks.js";
-import { lostItsWorker, useWorkers } from "../parts/workers.js";
+import { lostItsWorker, ranOf, useWorkers } from "../parts/workers.js";
 import { useEffect, useMemo } from "../vendor/hooks.js";
 
 /** @typedef {import("../core/types.js").Job} Job */
@@ -299,15 +299,19 @@ function Jobs({ title, jobs, empty, all }) {
               (
                 job,
               ) => html`<li key=${job.id}><${State} state=${job.state} /> <a data-row href=${link(`jobs/${job.id}`)}>${job.type}</a>
-                <span class="outcome">${now && lostItsWorker(job, workers.data) ? html`<span class="warning">its worker is gone</span>` : html`<${Outcome} job=${job} />`}</span> <${Time} at=${job.finished_at ?? job.started_at} text=${runs(job)} /></li>`,
+                <span class="outcome">${now && lostItsWorker(job, workers.data) ? html`<span class="warning">its worker is gone</span>` : html`<${Outcome} job=${job} />`}</span> <${Time} at=${job.finished_at ?? job.started_at} text=${runs(job, workers.data)} /></li>`,
             )}</ul>`
     }
   <//>`;
 }
 
-/** Return how long a running job runs; undefined when it does not, or that is not known. @param {Job} job */
-function runs(job) {
-  const ran = job.state === "running" ? passed(job.started_at) : null;
+/**
+ * Return how long a running job runs; undefined when it does not, or that is not known.
+ * @param {Job} job
+ * @param {import("../parts/workers.js").Found | null} workers
+ */
+function runs(job, workers) {
+  const ran = job.state === "running" ? ranOf(job, workers) : null;
   return ran === null ? undefined : `for ${duration(ran)}`;
 }
 

@@ -99,7 +99,7 @@ function Deliveries({ webhook, onClose }) {
   );
   useEvery(loaded.reload, PAUSE);
   const items = /** @type {any[]} */ (loaded.data?.items ?? []);
-  return html`<${Dialog} title="Latest deliveries" onClose=${onClose}>
+  return html`<${Dialog} title="Latest deliveries" wide onClose=${onClose}>
     <${ProblemBox} problem=${loaded.problem} onRetry=${loaded.reload} />
     <p class="quiet"><${Foreign} text=${webhook.url} limit=${80} /></p>
     ${loaded.data !== null && items.length === 0 && html`<p>There was none yet.</p>`}
@@ -111,7 +111,7 @@ function Deliveries({ webhook, onClose }) {
           <td class="name"><a href=${link(`jobs/${job.id}`)}>${job.payload?.body?.type}</a></td>
           <td><${State} state=${job.state} /></td>
           <td class="num" data-column="attempt">${String(job.attempt)}</td>
-          <td data-column="answer">${job.state === "succeeded" ? String(job.result?.status) : html`<${Foreign} text=${job.error?.message ?? ""} />`}</td>
+          <td data-column="answer">${job.state === "succeeded" ? String(job.result?.status) : html`<${Foreign} text=${job.error?.message ?? ""} />`}${job.state === "retrying" && job.run_at && html` <span class="quiet">next attempt <${Time} at=${job.run_at} /></span>`}</td>
           <td data-column="since"><${Time} at=${job.submitted_at} /></td>
         </tr>`,
       )}</tbody></table>`

@@ -104,14 +104,14 @@ export function CopyButton({ text, children, title, big = false }) {
 
 /**
  * A modal dialog. Esc closes it.
- * @param {{title: string, onClose: () => void, children?: Children}} props
+ * @param {{title: string, onClose: () => void, wide?: boolean, children?: Children}} props
  */
-export function Dialog({ title, onClose, children }) {
+export function Dialog({ title, onClose, wide = false, children }) {
   const dialog = useRef(/** @type {HTMLDialogElement | null} */ (null));
   useEffect(() => {
     dialog.current?.showModal();
   }, []);
-  return html`<dialog ref=${dialog} onClose=${onClose} aria-label=${title}>
+  return html`<dialog ref=${dialog} class=${wide ? "wide" : ""} onClose=${onClose} aria-label=${title}>
     <header><h2>${title}</h2><button type="button" class="small" onClick=${onClose}>Close</button></header>
     ${children}
   </dialog>`;

@@ -30,6 +30,10 @@ export function Outcome({ job }) {
     const fraction = toNumber(job.progress.fraction);
     return html`${fraction !== null && html`<progress value=${fraction} aria-label="Progress"></progress> `}<${Foreign} text=${job.progress.message ?? ""} limit=${80} />`;
   }
+  if (job.state === "held" && job.type === "jobtape.pause") {
+    const { queue, type } = /** @type {{queue?: string | null, type?: string | null}} */ (job.payload);
+    return html`<span class="quiet">${queue ? `the queue ${queue}` : `the job type ${type}`} is paused</span>`;
+  }
   if (job.state === "held" && job.type === "jobtape.schedule")
     return html`<span class="quiet">the schedule <${Foreign} text=${String(/** @type {any} */ (job.payload)?.name)} limit=${80} />, in force</span>`;
   // A job that is not due yet waits for nothing else.
@@ -39,6 +43,11 @@ export function Outcome({ job }) {
   if (job.state === "scheduled" && job.run_at)
     return html`due <${Time} at=${job.run_at} />${job.reason && ` (${job.reason})`}`;
   return null;
+}
+
+/** Whether a job is a rule, which is held while it is in force and waits for nothing. @param {Job} job */
+export function isRule(job) {
+  return ["jobtape.limit", "jobtape.pause", "jobtape.schedule"].includes(job.type);
 }
 
 /** Whether a time is later than what the pages know. @param {string | null} time */

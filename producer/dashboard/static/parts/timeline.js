@@ -38,7 +38,8 @@ const AFTER = {
  */
 
 /**
- * Return what the job did from its first event until `end`. An outcome says when its execution began.
+ * Return what the job did from its first event until `end`. An outcome says when its execution began. `lost`: it ran
+ * until its worker disappeared, nobody knows when, and then waited for another one.
  * @param {JobEvent[]} events
  * @param {number} end milliseconds since 1970
  * @returns {Segment[]}
@@ -49,6 +50,8 @@ export function segments(events, end) {
   let kind = "idle";
   let gated = false;
   let from = 0;
+  /** The execution that has started last, in its attempt. @type {string | null} */
+  let execution = null;
   const add = (/** @type {number} */ to) => {
     if (kind !== "idle" && to > from) found.push({ kind, from, to });
   };
@@ -57,7 +60,10 @@ export function segments(events, end) {
     const name = nameOf(event);
     const at = Date.parse(event.time);
     const begun = event.data.started_at ? Date.parse(event.data.started_at) : null;
-    if (begun !== null && begun > from && kind === "queued") {
+    const { execution: named } = event.data;
+    if (kind === "running" && execution !== null && named && named !== execution) kind = "lost";
+    if (named) execution = named;
+    if (begun !== null && begun > from && (kind === "queued" || kind === "lost")) {
       add(begun);
       kind = "running";
       from = begun;
@@ -74,8 +80,11 @@ export function segments(events, end) {
   return found;
 }
 
-/** @param {{events: JobEvent[], open: boolean, selected: string | null, onSelect: (event: JobEvent) => void}} props */
-export function Timeline({ events, open, selected, onSelect }) {
+/**
+ * @param {{events: JobEvent[], open: boolean, lost: boolean, selected: string | null, onSelect: (event: JobEvent) => void}} props
+ * `lost`: whether the worker is gone that runs the job
+ */
+export function Timeline({ events, open, lost, selected, onSelect }) {
   const [unfolded, setUnfolded] = useState(false);
   const first = events[0];
   const last = events.at(-1);
@@ -85,12 +94,16 @@ export function Timeline({ events, open, selected, onSelect }) {
   const end = open ? Math.max(now, Date.parse(last.time)) : Date.parse(last.time);
   const span = Math.max(end - begin, 1);
   const x = (/** @type {number} */ at) => `${(((at - begin) / span) * 100).toFixed(3)}%`;
+  const bar = segments(events, end);
+  const current = bar.at(-1);
+  if (lost && current?.kind === "running") current.kind = "lost";
   const held = released(events);
+  const before = lostExecutions(events);
   let previous = begin;
   return html`<div class="timeline">
     <svg class="bar" role="img" aria-label=${`From ${precise(first.time)}, ${duration(span / 1000)}`} width="100%" height="26">
       <rect class="ground" x="0" y="12" width="100%" height="2" />
-      ${segments(events, end).map(
+      ${bar.map(
         ({ kind, from, to }) =>
           html`<rect class=${`segment ${kind}`} x=${x(from)} width=${`${Math.max(((to - from) / span) * 100, 0.2)}%`} y="8" height="10" rx="1"><title>${`${kind} ${duration((to - from) / 1000)}`}</title></rect>`,
       )}
@@ -111,7 +124,7 @@ export function Timeline({ events, open, selected, onSelect }) {
           <span class="gap">${gap > 0 ? `+${duration(gap / 1000)}` : ""}</span>
           <time datetime=${event.time} title=${`${new Date(event.time).toISOString()} (UTC)`}>${precise(event.time)}</time>
           <strong>${name}</strong>
-          <span class="what"><${What} event=${event} name=${name} held=${held.has(event)} /></span>
+          <span class="what"><${What} event=${event} name=${name} held=${held.has(event)} lost=${before.get(event) ?? null} /></span>
         </button>
       </li>`;
     })}</ol>
@@ -167,8 +180,31 @@ export function released(events) {
   return found;
 }
 
-/** What an event says, in half a line. @param {{event: JobEvent, name: string, held: boolean}} props */
-function What({ event, name, held }) {
+/**
+ * Return the starts of attempts that another worker had begun, each with the number of its delivery and that worker.
+ * @param {JobEvent[]} events
+ */
+export function lostExecutions(events) {
+  /** @type {Map<JobEvent, {delivery: number, worker: string}>} */
+  const found = new Map();
+  /** @type {JobEvent | null} */
+  let previous = null;
+  let delivery = 1;
+  for (const event of events) {
+    if (event.accepted === false || nameOf(event) !== "started") continue;
+    const again = previous?.data.run === event.data.run && previous?.data.attempt === event.data.attempt;
+    delivery = again ? delivery + 1 : 1;
+    if (again && previous !== null) found.set(event, { delivery, worker: previous.data.worker });
+    previous = event;
+  }
+  return found;
+}
+
+/**
+ * What an event says, in half a line.
+ * @param {{event: JobEvent, name: string, held: boolean, lost: {delivery: number, worker: string} | null}} props
+ */
+function What({ event, name, held, lost }) {
   const { data } = event;
   const parts = [];
   if (event.accepted === false) parts.push("changed nothing: it came late, or was repeated");
@@ -189,6 +225,7 @@ function What({ event, name, held }) {
   if (name === "signalled") parts.push(data.timed_out ? `${data.signal} did not come in time` : data.signal);
   if (["started", "continued", "succeeded", "failed"].includes(name)) {
     if (data.worker) parts.push(`worker ${data.worker}`);
+    if (lost !== null) parts.push(`delivery ${lost.delivery}: worker ${lost.worker} disappeared, or gave the job back`);
   }
   const took = toNumber(data.duration);
   if (took !== null) parts.push(`ran ${duration(took)}`);

@@ -3,7 +3,7 @@ import { get } from "../core/api.js";
 import { brokerReady, passed, projectorReady, stale } from "../core/health.js";
 import { html } from "../core/html.js";
 import { useEvery, useLoad } from "../core/load.js";
-import { link } from "../core/route.js";
+import { asOf, link } from "../core/route.js";
 import { duration, local, seconds } from "../core/times.js";
 import { commas, Empty, Foreign, ProblemBox, Time } from "./basics.js";
 
@@ -49,6 +49,22 @@ export function lostItsWorker(job, found) {
   const living = found.items.filter((worker) => worker.state !== "silent");
   if (living.some((worker) => worker.running > worker.executions.length)) return false;
   return !living.some((worker) => worker.executions.some((one) => one.job_id === job.id));
+}
+
+/**
+ * Return how long a job ran or runs, in seconds; null when that is not known. When its worker is gone, up to the last
+ * sign of life that named it, or else null.
+ * @param {import("../core/types.js").Job} job
+ * @param {Found | null} found
+ */
+export function ranOf(job, found) {
+  if (job.state !== "running")
+    return job.started_at === null || job.finished_at === null
+      ? null
+      : Math.max(0, seconds(job.started_at, job.finished_at) ?? 0);
+  if (asOf.value !== null || !lostItsWorker(job, found)) return passed(job.started_at);
+  const worker = found?.items.find((one) => one.executions.some(({ job_id }) => job_id === job.id));
+  return worker === undefined ? null : Math.max(0, seconds(job.started_at, worker.last_seen) ?? 0);
 }
 
 export function Workers() {
