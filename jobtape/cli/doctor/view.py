@@ -97,6 +97,11 @@ def _examine_checkpoint(found: Findings, checkpoint: Checkpoint | None) -> None:
     if checkpoint.gap is not None:
         found.wrong("view", f"{checkpoint.gap.kind}: {checkpoint.gap.detail}", "see docs/how-to/gaps.md")
     if checkpoint.lease_left <= 0:
-        found.wrong("workers", "no projector runs, so the view does not change", "start `jobtape projector`")
+        found.wrong(
+            "workers",
+            "no projector runs, so the view does not change, and retries, delayed jobs, schedules, flows, and jobs "
+            "with a limit or an ordering key wait",
+            "start `jobtape projector`",
+        )
     else:
         found.fine("workers", f"the projector {checkpoint.owner} has folded the tape up to cursor {checkpoint.cursor}")

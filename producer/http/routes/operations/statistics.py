@@ -78,7 +78,7 @@ class QueueOut(BaseModel):
     events: Events
     wait: DurationsOut | None
     run: DurationsOut | None
-    oldest: OldestOut | None = Field(description="The job that has been due longest and does not run.")
+    oldest: OldestOut | None = Field(description="The job that has been due longest and is neither held nor running.")
 
 
 Series = list[float | None]
