@@ -62,10 +62,13 @@ export function Labels({ labels, linked = true }) {
  */
 export function ProblemBox({ problem, onRetry }) {
   if (problem === null || problem.status === 401) return null;
+  const retried = problem.passing && onRetry !== undefined;
+  // What is done anyway is no advice.
+  const text = retried ? problem.message.replace("Try again; if it", "If it") : problem.message;
   return html`<div class="problem" role="alert">
     <strong>${problem.title}</strong>
-    <p><${Message} text=${problem.message.slice(0, 600)} /></p>
-    ${problem.passing && onRetry && html`<p class="quiet">It is tried again automatically.</p>`}
+    <p><${Message} text=${text.slice(0, 600)} /></p>
+    ${retried && html`<p class="quiet">It is tried again automatically.</p>`}
     ${!problem.passing && onRetry && html`<button type="button" onClick=${onRetry}>Try again</button>`}
   </div>`;
 }
