@@ -51,7 +51,7 @@ export function Page() {
         : items.length === 0
           ? html`<${Empty} title="There is no webhook yet"><p>A webhook posts events to a URL, signed by Standard Webhooks. Create one here, or with <code>jobtape webhooks create</code>.</p><//>`
           : html`<table class="rows webhooks">
-            <thead><tr><th>Webhook</th><th>Events</th><th>State</th><th class="num">Events behind</th><th></th></tr></thead>
+            <thead><tr><th>Webhook</th><th>Events</th><th>State</th><th class="num" title="Events on the tape that the webhook has not passed yet, with those that it does not want">Events not passed yet</th><th></th></tr></thead>
             <tbody>${items.map((one) => html`<${WebhookRow} key=${one.id} webhook=${one} onShow=${() => setShown(one.id)} onSecret=${onSecret} onDone=${loaded.reload} />`)}</tbody>
           </table>`
     }
@@ -79,7 +79,7 @@ function WebhookRow({ webhook, onShow, onSecret, onDone }) {
     <td class="name"><${Foreign} text=${url} limit=${80} />${description && html` <span class="quiet"><${Foreign} text=${description} /></span>`}</td>
     <td data-column="events">${eventsOf(webhook)}</td>
     <td data-column="state"><span class=${`state ${STATES[state]}`}>${state}</span> ${whyOf(webhook)}</td>
-    <td class="num" data-column="events behind">${Number(behind).toLocaleString("en")}${Number(behind) >= MOST_BEHIND ? " or more" : ""}</td>
+    <td class="num" data-column="events not passed yet">${Number(behind).toLocaleString("en")}${Number(behind) >= MOST_BEHIND ? " or more" : ""}</td>
     <td class="actions">
       <button type="button" class="small" onClick=${onShow}>Deliveries</button>
       <${Change} method="POST" path=${`${path}/test`} onDone=${onShow}>Test<//>
@@ -111,7 +111,7 @@ function Deliveries({ webhook, onClose }) {
           <td class="name"><a href=${link(`jobs/${job.id}`)}>${job.payload?.body?.type}</a></td>
           <td><${State} state=${job.state} /></td>
           <td class="num" data-column="attempt">${String(job.attempt)}</td>
-          <td data-column="answer">${job.state === "succeeded" ? String(job.result?.status) : html`<${Foreign} text=${job.error?.message ?? ""} />`}${job.state === "retrying" && job.run_at && html` <span class="quiet">next attempt <${Time} at=${job.run_at} /></span>`}</td>
+          <td data-column="answer">${job.state === "succeeded" ? String(job.result?.status) : html`<${Foreign} text=${job.error?.message ?? ""} />`}${job.state === "retrying" && job.run_at && html`<span class="quiet">, next attempt <${Time} at=${job.run_at} /></span>`}</td>
           <td data-column="since"><${Time} at=${job.submitted_at} /></td>
         </tr>`,
       )}</tbody></table>`
