@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 from jobtape.broker import declare
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
@@ -33,7 +34,7 @@ from jobtape.consumer.projector.recent_jobs import RecentJobs
 from jobtape.consumer.projector.services import ProjectorServices
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, TapeMissing, ViewUnavailable
-from jobtape.schemas.events import RelayMode
+from jobtape.schemas.events import RelayMode, Submitted
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Checkpoint, FoldedBatch, Gap, Store
 from jobtape.view.threads import DatabaseThreads
@@ -42,6 +43,13 @@ log = logging.getLogger(__name__)
 
 RETRY_PAUSE = 0.5
 """Seconds until a failed action is tried again, and at most between two attempts to take the lease."""
+LINGER: Final = 0.003
+"""Seconds for which a few submissions whose work is on its queue wait for what comes next: see ``gathered``."""
+MOST_LINGERING: Final = 10
+"""Submissions; with more, the next batch comes while they are committed."""
+_SUBMITTED: Final = f'"{Submitted.model_fields["type"].default}"'.encode()
+_NOT_RUNNING: Final = (b'"run_at":', b'"gates":', b'"flow":', b'"imported":')
+"""In events of jobs whose submission places no work, and in those of flows."""
 
 
 class _LeaseLost(Exception):
@@ -208,12 +216,12 @@ class Projector:
         """Fold until ``stop`` is set or a step of the offsets has to be checked. Raises _LeaseLost.
 
         What arrives while a batch is committed is the next batch. So a batch is as large as the load, and without load
-        nothing waits.
+        only submissions wait (see ``gathered``).
         """
         epoch, offset = checkpoint.epoch, checkpoint.offset
         self._recent.clear()
         while True:
-            messages = await reader.read(PREFETCH)
+            messages = await gathered(reader, LINGER)
             if lost.is_set():
                 raise _LeaseLost
             if stop.is_set() or not messages:
@@ -316,6 +324,30 @@ class Projector:
         if fault is not None and fault != self._fault:
             log.warning("%s", fault)
         self._fault = fault
+
+
+async def gathered(reader: StreamReader, linger: float) -> list[TapeMessage]:
+    """Wait for messages and return them, or an empty list after an interruption of ``reader``.
+
+    The outcome of a short job comes a moment after its submission. If nothing but a few submissions has come, whose
+    work is on its queue already, further messages are awaited for ``linger`` seconds. So both events are one commit,
+    and the first commit does not delay the outcome. Any other message, such as a barrier, ends the wait.
+    """
+    messages = more = await reader.read(PREFETCH)
+    clock = asyncio.get_running_loop().time
+    end = clock() + linger
+    while more and len(messages) <= MOST_LINGERING and all(map(_is_running_submission, more)):
+        more = await reader.read(PREFETCH, timeout=end - clock())
+        messages = messages + more
+    return messages
+
+
+def _is_running_submission(message: TapeMessage) -> bool:
+    """Return whether it is the submission of a job that runs at once. A payload with these words may mislead it: then
+    it is folded a moment later or earlier, and nothing else changes.
+    """
+    body = message.body
+    return _SUBMITTED in body and not any(word in body for word in _NOT_RUNNING)
 
 
 async def _interrupt(reader: StreamReader, stop: asyncio.Event, lost: asyncio.Event) -> None:
