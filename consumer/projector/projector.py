@@ -63,7 +63,8 @@ class Projector:
     ``lease``: seconds after the death of this projector until another one takes over. ``rescue_after``: seconds until
     a job whose work disappeared is placed again. ``job_retention``: seconds that jobs stay in the view after their end,
     0 forever. ``relay``: which events are published to subscribers. ``max_payload``: the bytes of a payload that
-    is made for a job of a flow. ``maintenance``: see ``ProjectorServices``.
+    is made for a job of a flow. ``maintenance``: see ``ProjectorServices``. ``linger``: seconds,
+    see ``gathered``; 0 to fold all that comes at once.
     """
 
     def __init__(
@@ -79,8 +80,10 @@ class Projector:
         job_retention: float = 0.0,
         max_payload: int = 2**20,
         maintenance: bool = True,
+        linger: float = LINGER,
     ) -> None:
         self.owner = owner
+        self._linger = linger
         self._topology = topology
         self._store = store
         self._lease = lease
@@ -221,7 +224,7 @@ class Projector:
         epoch, offset = checkpoint.epoch, checkpoint.offset
         self._recent.clear()
         while True:
-            messages = await gathered(reader, LINGER)
+            messages = await gathered(reader, self._linger)
             if lost.is_set():
                 raise _LeaseLost
             if stop.is_set() or not messages:
@@ -336,7 +339,7 @@ async def gathered(reader: StreamReader, linger: float) -> list[TapeMessage]:
     messages = more = await reader.read(PREFETCH)
     clock = asyncio.get_running_loop().time
     end = clock() + linger
-    while more and len(messages) <= MOST_LINGERING and all(map(_is_running_submission, more)):
+    while linger and more and len(messages) <= MOST_LINGERING and all(map(_is_running_submission, more)):
         more = await reader.read(PREFETCH, timeout=end - clock())
         messages = messages + more
     return messages

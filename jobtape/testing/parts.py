@@ -61,6 +61,7 @@ class Parts:
             job_retention=settings.job_retention,
             max_payload=settings.max_payload,
             maintenance=maintenance,
+            linger=0.0,  # whoever waits until the loop is idle does not wait for timers
         )
         self._stack = AsyncExitStack()
         self._projecting: tuple[asyncio.Task[None], asyncio.Event] | None = None
