@@ -37,7 +37,7 @@ const PAGES = {
   submit: { title: "Submit a job", nav: "Submit", load: () => import("./pages/submit.js"), past: false },
 };
 const HOME = "overview";
-const HEALTH_PAUSE = 10_000; // milliseconds
+const HEALTH_PAUSE = 15_000; // milliseconds
 const ILL_PAUSE = 3000; // while something is wrong: whoever mends it waits for the page to say so
 const PRELOAD_AFTER = 1000;
 
