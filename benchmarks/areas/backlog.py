@@ -52,7 +52,7 @@ def measure(stage: Stage, plan: Plan) -> Section:
                 found[system.name].append(last)
                 log(
                     f"{system.name}: {jobs:,} {kind}, accepted at {last.accepted:,.0f}/s, "
-                    f"worked off at {last.drained:,.0f}/s"
+                    f"worked off at {last.drained:,.0f}/s; MiB: {_shown(last)}"
                 )
     return Section("backlog", "\n\n".join(_text(plan, found)))
 
@@ -116,6 +116,10 @@ def _size(made: Installation) -> int:
         return int(row[0])
 
 
+def _shown(outcome: Outcome) -> str:
+    return ", ".join(f"{part} {mib:,.0f}" for part, mib in outcome.memory.items())
+
+
 def _text(plan: Plan, found: dict[str, list[Outcome]]) -> Iterable[str]:
     yield (
         f"{plan.few:,} and {plan.backlog:,} jobs that are queued without a worker, or due at one moment, then worked "
@@ -124,14 +128,13 @@ def _text(plan: Plan, found: dict[str, list[Outcome]]) -> Iterable[str]:
     rows = []
     for name, outcomes in found.items():
         for each in outcomes:
-            memory = ", ".join(f"{part} {mib:,.0f}" for part, mib in each.memory.items())
             rows.append(
                 [
                     f"{name}, {each.jobs:,} {each.kind}",
                     f"{each.accepted:,.0f}/s",
                     f"{each.drained:,.0f}/s",
                     f"{each.size:.2f} KB",
-                    memory,
+                    _shown(each),
                 ]
             )
     yield table(["", "accepted", "worked off", "view a job", "memory in MiB"], rows)
