@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, bindparam, func, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, Select, bindparam, func, or_, select, text, tuple_
 
 from jobtape.schemas import plainjson
 from jobtape.schemas.events import Dropped
@@ -54,7 +54,7 @@ class OpenJobs(StorePart):
     def queues(self) -> list[str]:
         """Return the queues of open jobs, sorted. Reads the index once for each queue, not for each job."""
         found: list[str] = []
-        following = select(func.min(_job.queue)).where(_OPEN)
+        following = _by("jobs_open", select(func.min(_job.queue)).where(_OPEN))
         with self.database.reading() as connection:
             last = connection.execute(following).scalar()
             while last is not None:
@@ -100,7 +100,7 @@ class OpenJobs(StorePart):
         ``without``: queues to leave out. ``without_dropped``: queues whose jobs are left out if the broker dropped
         their work. ``without_types``: job types to leave out.
         """
-        statement = select(_job.id, _job.queue, _job.run_at).where(_TIMED).order_by(_job.run_at, _job.id)
+        statement = _timed(_job.id, _job.queue, _job.run_at).order_by(_job.run_at, _job.id)
         if without:
             statement = statement.where(_job.queue.not_in(without))
         if without_types:
@@ -114,7 +114,7 @@ class OpenJobs(StorePart):
     def earliest_timed(self) -> datetime | None:
         """Return when the first job is due whose work is not placed yet and not paused; None when there is none."""
         rules = RulesInForce.of(self.rules())
-        statement = select(_job.run_at).where(_TIMED).order_by(_job.run_at).limit(1)
+        statement = _timed(_job.run_at).order_by(_job.run_at).limit(1)
         if rules.paused_queues:
             statement = statement.where(_job.queue.not_in(rules.paused_queues))
         if rules.paused_types:
@@ -226,6 +226,17 @@ class OpenJobs(StorePart):
         statement = _GATED_RUNS.where(_HELD, ~_job.has_slots, keyed).order_by(_job.cursor)
         with self.database.reading() as connection:
             return [_gated_run(row) for row in connection.execute(statement)]
+
+
+def _timed(*columns: ColumnElement[Any]) -> Select[Any]:
+    return _by("jobs_timed", select(*columns).where(_TIMED))
+
+
+def _by(index: str, statement: Select[Any]) -> Select[Any]:
+    """Make SQLite use an index. It has no statistics, so it would read and sort the jobs of some states, which may be a
+    million. PostgreSQL has them.
+    """
+    return statement.with_hint(tables.jobs, f"INDEXED BY {index}", "sqlite")
 
 
 def _gated_run(row: Any) -> GatedRun:
