@@ -1,6 +1,6 @@
 """Queries on a table of jobs, for the view of now, the view of the past and rebuilds."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any
 
@@ -13,6 +13,7 @@ from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX
 from jobtape.view import tables
 from jobtape.view.rows import job_from_row
 from jobtape.view.sql import bulk
+from jobtape.view.statistics import JobCount
 from jobtape.view.values import JobQuery
 
 
@@ -30,6 +31,37 @@ def some(connection: Connection, job_ids: Collection[str], table: Table = tables
 def _some(dialect: str, table: Table) -> Select[Any]:
     """Built once: with so many columns, building the statement takes longer than running it."""
     return select(table).where(bulk.one_of(dialect, table.c.id, "job_ids"))
+
+
+def by_index(index: str, statement: Select[Any]) -> Select[Any]:
+    """Make SQLite use an index. It has no statistics, so it may choose one by which it reads a million jobs for a few.
+    PostgreSQL has them.
+    """
+    return statement.with_hint(tables.jobs, f"INDEXED BY {index}", "sqlite")
+
+
+def has_choice(query: JobQuery) -> bool:
+    """Return whether several filters of ``query`` have an index, and none has one that is better than theirs."""
+    named = (query.ids, query.labels, query.reasons, query.failures, query.flow, query.ordering_key, query.has_slots)
+    return len(_chosen(query)) > 1 and not any(named)
+
+
+def index_for(query: JobQuery, counts: Sequence[JobCount]) -> str:
+    """Return the index by which the fewest jobs are read for a page. ``counts``: of all jobs."""
+    chosen = _chosen(query)
+    fitting = sum(count.n for count in counts if all(getattr(count, name) in chosen[name] for name in chosen))
+
+    def reads(name: str) -> float:
+        number = sum(count.n for count in counts if getattr(count, name) in chosen[name])
+        # The part of the index with one value has the order of the list, so the reading ends when the page is full.
+        return number * min(1, query.limit / max(1, fitting)) if len(chosen[name]) == 1 else number
+
+    return f"jobs_by_{min(chosen, key=reads)}"
+
+
+def _chosen(query: JobQuery) -> dict[str, Sequence[str]]:
+    filters: dict[str, Sequence[str]] = {"type": query.types, "state": query.states, "queue": query.queues}
+    return {name: values for name, values in filters.items() if values}
 
 
 def newest_first(

@@ -16,6 +16,7 @@ from jobtape.schemas.job import FINAL, Job, JobRun, JobState
 from jobtape.schemas.keyed_runs import GatedRun
 from jobtape.schemas.rules.rules import RulesInForce
 from jobtape.view import tables
+from jobtape.view.jobs import by_index
 from jobtape.view.rows import gates_from_text, job_from_row
 from jobtape.view.sql.database import StorePart
 from jobtape.view.values import DueJob, HeldJob
@@ -54,7 +55,7 @@ class OpenJobs(StorePart):
     def queues(self) -> list[str]:
         """Return the queues of open jobs, sorted. Reads the index once for each queue, not for each job."""
         found: list[str] = []
-        following = _by("jobs_open", select(func.min(_job.queue)).where(_OPEN))
+        following = by_index("jobs_open", select(func.min(_job.queue)).where(_OPEN))
         with self.database.reading() as connection:
             last = connection.execute(following).scalar()
             while last is not None:
@@ -229,14 +230,7 @@ class OpenJobs(StorePart):
 
 
 def _timed(*columns: ColumnElement[Any]) -> Select[Any]:
-    return _by("jobs_timed", select(*columns).where(_TIMED))
-
-
-def _by(index: str, statement: Select[Any]) -> Select[Any]:
-    """Make SQLite use an index. It has no statistics, so it would read and sort the jobs of some states, which may be a
-    million. PostgreSQL has them.
-    """
-    return statement.with_hint(tables.jobs, f"INDEXED BY {index}", "sqlite")
+    return by_index("jobs_timed", select(*columns).where(_TIMED))
 
 
 def _gated_run(row: Any) -> GatedRun:

@@ -201,10 +201,11 @@ class Store:
 
     def list_jobs(self, query: JobQuery) -> list[Job]:
         """Return at most ``query.limit`` jobs that fit the query, the newest id first."""
+        statement = jobs.newest_first(select(tables.jobs), query)
+        if self.dialect == "sqlite" and jobs.has_choice(query):
+            statement = jobs.by_index(jobs.index_for(query, self.statistics.jobs()), statement)
         with self._database.reading() as connection:
-            return [
-                job_from_row(row) for row in connection.execute(jobs.newest_first(select(tables.jobs), query)).all()
-            ]
+            return [job_from_row(row) for row in connection.execute(statement).all()]
 
     def history(self, job_id: str | None = None, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
         """Return the events of one job, or of all, after the cursor ``after``, in the order of the tape."""

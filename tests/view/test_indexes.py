@@ -1,7 +1,8 @@
-"""SQLite reads the next timers in the order of their index: sorting a million of them would take half a second."""
+"""SQLite uses the index that gives the order or has the fewest jobs. Another one takes half a second of a million."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, make_url
 
-from jobtape.view.store import Store
-from tests.view.samples import NOON, record, submitted
+from jobtape.schemas.job import JobState
+from jobtape.view.store import JobQuery, Store
+from tests.view.samples import NOON, record, submitted, succeeded
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -22,24 +24,64 @@ READS: dict[str, tuple[str, Callable[[Store], object]]] = {
 }
 
 
+LISTS: dict[str, tuple[str, JobQuery]] = {
+    "few in the state": ("jobs_by_state", JobQuery(types=["add"], states=[JobState.SUCCEEDED], limit=2)),
+    "few of the type": ("jobs_by_type", JobQuery(types=["rare"], states=[JobState.SCHEDULED], limit=2)),
+    "few on the queue": ("jobs_by_queue", JobQuery(queues=["side"], states=[JobState.SCHEDULED], limit=2)),
+    "several states": ("jobs_by_type", JobQuery(types=["add"], states=[JobState.SCHEDULED, JobState.QUEUED], limit=2)),
+    "none fits": ("jobs_by_state", JobQuery(types=["add"], states=[JobState.FAILED], limit=2)),
+}
+
+
 @pytest.mark.parametrize("read", READS)
 def test_index_gives_the_order(store: Store, database_url: str, read: str) -> None:
     record(store, *(submitted(n, run_at=NOON + timedelta(days=n)) for n in range(20)))
     index, call = READS[read]
-    statements: list[tuple[str, Any]] = []
-
-    def executed(_connection: object, _cursor: object, sql: str, parameters: Any, *_: object) -> None:
-        if "FROM jobs INDEXED" in sql:
-            statements.append((sql, parameters))
-
-    event.listen(Engine, "before_cursor_execute", executed)
-    try:
+    with executed() as statements:
         assert call(store)
+    for plan in plans(database_url, statements):
+        assert len(plan) == 1, plan
+        assert index in plan[0]
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_list_uses_the_index_with_the_fewest_jobs(store: Store, database_url: str, kind: str) -> None:
+    later = NOON + timedelta(days=1)
+    many = [submitted(n, run_at=later) for n in range(40)]
+    ended = [submitted(n) for n in range(40, 44)]
+    record(store, *many, *ended, *(succeeded(each) for each in ended))
+    record(store, *(submitted(n, type="rare", queue="side", run_at=later) for n in range(50, 54)))
+    index, query = LISTS[kind]
+    with executed() as statements:
+        found = store.list_jobs(query)
+    assert [job.id for job in found] == sorted((job.id for job in found), reverse=True)
+    assert all(job.type in (query.types or [job.type]) and job.state in query.states for job in found)
+    assert len(found) == (0 if kind == "none fits" else 2)
+    (plan,) = plans(database_url, statements)
+    assert index in plan[0]
+
+
+@contextmanager
+def executed() -> Iterator[list[tuple[str, Any]]]:
+    """Yield the statements with an index that are executed in the block, and their parameters."""
+    found: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, sql: str, parameters: Any, *_: object) -> None:
+        if "FROM jobs INDEXED" in sql:
+            found.append((sql, parameters))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield found
     finally:
-        event.remove(Engine, "before_cursor_execute", executed)
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+def plans(database_url: str, statements: list[tuple[str, Any]]) -> list[list[str]]:
+    """Return how SQLite would execute each statement, of which there must be one."""
     assert statements
     with sqlite3.connect(Path(make_url(database_url).database or "")) as connection:
-        for sql, parameters in statements:
-            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
-            assert len(plan) == 1, plan
-            assert index in plan[0]
+        return [
+            [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
+            for sql, parameters in statements
+        ]
