@@ -87,7 +87,7 @@ class JobSearcher(StorePart):
             runs = [JobRun(job.id, job.type, job.run, job.attempt, job.correlation_id) for job in found.jobs]
             return FoundJobs(runs, found.before, found.scanned)
         columns = select(_job.id, _job.type, _job.run, _job.attempt, _job.correlation_id)
-        statement = jobs.newest_first(columns, replace(query, limit=query.limit + 1))
+        statement = jobs.listing(self.database, columns, replace(query, limit=query.limit + 1))
         with self.database.reading() as connection:
             rows = [JobRun(*row) for row in connection.execute(statement).all()]
         page = rows[: query.limit]
@@ -138,7 +138,7 @@ class JobSearcher(StorePart):
         counted, before = 0, query.before
         while counted < MOST_COUNTED:
             part = replace(query, before=before, limit=COUNTED_AT_ONCE)
-            fitting = jobs.newest_first(select(_job.id), part).subquery()
+            fitting = jobs.listing(self.database, select(_job.id), part).subquery()
             with self.database.reading() as connection:
                 count, before = connection.execute(select(func.count(), func.min(fitting.c.id))).one()
             counted += count
@@ -148,9 +148,10 @@ class JobSearcher(StorePart):
 
     def _scan(self, query: JobQuery) -> Sequence[tuple[str, bool]]:
         """Return the ids of jobs, and whether each may fit the search."""
-        statement = select(_job.id, _may_fit(self.database.dialect, query.search))
+        columns = select(_job.id, _may_fit(self.database.dialect, query.search))
+        statement = jobs.listing(self.database, columns, query)
         with self.database.reading() as connection:
-            rows = connection.execute(jobs.newest_first(statement, query)).all()
+            rows = connection.execute(statement).all()
         return [(job_id, bool(hit)) for job_id, hit in rows]
 
     def _read(self, job_ids: Sequence[str]) -> list[Job | None]:

@@ -13,7 +13,8 @@ from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX
 from jobtape.view import tables
 from jobtape.view.rows import job_from_row
 from jobtape.view.sql import bulk
-from jobtape.view.statistics import JobCount
+from jobtape.view.sql.database import Database
+from jobtape.view.statistics import JobCount, Statistics
 from jobtape.view.values import JobQuery
 
 
@@ -40,10 +41,14 @@ def by_index(index: str, statement: Select[Any]) -> Select[Any]:
     return statement.with_hint(tables.jobs, f"INDEXED BY {index}", "sqlite")
 
 
-def has_choice(query: JobQuery) -> bool:
-    """Return whether several filters of ``query`` have an index, and none has one that is better than theirs."""
+def listing(database: Database, columns: Select[Any], query: JobQuery) -> Select[Any]:
+    """Return ``newest_first`` of ``columns``, by the index that has the fewest jobs."""
+    statement = newest_first(columns, query)
     named = (query.ids, query.labels, query.reasons, query.failures, query.flow, query.ordering_key, query.has_slots)
-    return len(_chosen(query)) > 1 and not any(named)
+    # With one filter there is nothing to choose, and the others have an index of their own.
+    if database.dialect == "postgresql" or len(_chosen(query)) < 2 or any(named):
+        return statement
+    return by_index(index_for(query, Statistics(database).jobs()), statement)
 
 
 def index_for(query: JobQuery, counts: Sequence[JobCount]) -> str:

@@ -201,9 +201,7 @@ class Store:
 
     def list_jobs(self, query: JobQuery) -> list[Job]:
         """Return at most ``query.limit`` jobs that fit the query, the newest id first."""
-        statement = jobs.newest_first(select(tables.jobs), query)
-        if self.dialect == "sqlite" and jobs.has_choice(query):
-            statement = jobs.by_index(jobs.index_for(query, self.statistics.jobs()), statement)
+        statement = jobs.listing(self._database, select(tables.jobs), query)
         with self._database.reading() as connection:
             return [job_from_row(row) for row in connection.execute(statement).all()]
 
