@@ -106,7 +106,10 @@ def server(kind: Literal["node", "container"], folder: Path) -> Iterator[Server]
 class _External:
     """The broker at RABBITMQ_URL, which must not be killed."""
 
-    url = os.environ.get("RABBITMQ_URL", "amqp://guest:guest@localhost:5672/")
+    @property
+    def url(self) -> str:
+        """The URL, as the environment has it now."""
+        return os.environ.get("RABBITMQ_URL", "amqp://guest:guest@localhost:5672/")
 
     def kill(self) -> None:
         raise RuntimeError("the broker at RABBITMQ_URL must not be killed: choose --broker node or container")
