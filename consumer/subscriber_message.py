@@ -88,7 +88,7 @@ def subscriber_message(row: CommittedEvent, attributes: Mapping[str, str] = _NO_
 
     A correlation id, labels or ``reply_to`` that AMQP has no room for are in the body only.
     """
-    event = delivered(row.event, row.cursor)
+    event = delivered(row.event, row.cursor, row.job_traceparent)
     headers: dict[str, Any] = {
         CURSOR: row.cursor,
         "job": row.job_id,

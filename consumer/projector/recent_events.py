@@ -56,6 +56,7 @@ class RecentEvents:
                     job.correlation_id,
                     job.reply_to,
                     job.labels or {},
+                    job.traceparent,
                 )
                 self._events.append(event)
                 self._text += len(entry.event)

@@ -30,6 +30,7 @@ from jobtape.schemas.events import (
     RetryingData,
     Started,
     StartedData,
+    Submitted,
     WorkEvent,
     encoded,
     encoded_success,
@@ -99,7 +100,7 @@ class Execution:
         self._publishing: asyncio.Task[None] | None = None
         self._span: ExecutionSpan | None = None
         self._traceparent = event.traceparent
-        """The trace context of the events that the execution publishes."""
+        """The trace context of the execution."""
         self._error_type: str | None = None
 
     async def run(self, handlers: Handlers, job_type: JobTypeSpec | None, queue: str = "") -> EncodedEvent:
@@ -276,7 +277,7 @@ class Execution:
                 duration=duration,
                 result=outcome.result,
                 time=self._now(),
-                traceparent=self._traceparent,
+                traceparent=self._own_traceparent(),
             )
         self._error_type = outcome.error.type
         delay = next_delay(
@@ -302,6 +303,13 @@ class Execution:
         data = RetryingData(**self._data(), error=outcome.error, reason=outcome.reason, next_at=next_at)
         return encoded(self._event(Retrying, data, time=now))
 
+    def _own_traceparent(self) -> str | None:
+        """Return the trace context for an event; None for that of the submission. The job has it, so it would only make
+        the tape and the view larger.
+        """
+        repeated = self._span is None and isinstance(self.event, Submitted)
+        return None if repeated else self._traceparent
+
     def _data(self) -> dict[str, Any]:
         return {
             "job_type": self.order.type,
@@ -319,6 +327,6 @@ class Execution:
             time=time or self._now(),
             correlationid=self.event.correlationid,
             causationid=self.event.id,
-            traceparent=self._traceparent,
+            traceparent=self._own_traceparent(),
             data=data,
         )

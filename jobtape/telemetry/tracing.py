@@ -1,9 +1,9 @@
 """Passes the W3C trace context on, from a request to the events of its job, and makes spans where OpenTelemetry is on.
 
-Theory of operation. Each event carries a ``traceparent``: the context in which it was published. Without OpenTelemetry
-it is that of the request that submitted the job, and all events of the job carry the same. With it, each step makes a
-span and passes that span's context on, so that a trace shows every step. ``spans`` makes the spans; nothing here
-imports OpenTelemetry before ``enable``.
+Theory of operation. The event ``submitted`` carries a ``traceparent``: the context in which it was published. Without
+OpenTelemetry it is that of the request that submitted the job, and holds for all events of the job. With it, each step
+makes a span and passes that span's context on, so that a trace shows every step. ``spans`` makes the spans; nothing
+here imports OpenTelemetry before ``enable``.
 """
 
 import logging

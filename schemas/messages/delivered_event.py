@@ -50,7 +50,7 @@ class DeliveredEvent:
 
     @property
     def traceparent(self) -> str | None:
-        """The W3C trace context in which it was published."""
+        """The W3C trace context in which it was published, or that of the job's submission; None if there is none."""
         return self.event.traceparent
 
     @property
@@ -64,14 +64,20 @@ class DeliveredEvent:
         return self.event.data.error if isinstance(self.event, Failed | Retrying) else None
 
 
-def delivered(event: str, cursor: int) -> dict[str, Any]:
-    """Return what subscribers get, parsed: ``event`` (a CloudEvent as JSON) in the newest version, with its cursor."""
-    return {**newest(plainjson.loads(event.encode())), CURSOR: cursor}
+def delivered(event: str, cursor: int, traceparent: str | None = None) -> dict[str, Any]:
+    """Return what subscribers get, parsed: ``event`` (a CloudEvent as JSON) in the newest version, with its cursor.
+
+    ``traceparent``: the trace context of the job's submission, which is that of an event without one of its own.
+    """
+    found = {**newest(plainjson.loads(event.encode())), CURSOR: cursor}
+    if traceparent is not None:
+        found.setdefault("traceparent", traceparent)
+    return found
 
 
-def encode_delivered(event: str, cursor: int) -> bytes:
+def encode_delivered(event: str, cursor: int, traceparent: str | None = None) -> bytes:
     """Same as ``delivered``, as JSON."""
-    return plainjson.dumps(delivered(event, cursor))
+    return plainjson.dumps(delivered(event, cursor, traceparent))
 
 
 def decode_delivered(body: bytes) -> DeliveredEvent:

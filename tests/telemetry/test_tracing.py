@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_ON, ParentBasedTraceIdRatio
 
 from jobtape import Concurrency, Context, RetryPolicy, job
 from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.filters.selection import Selection
 from jobtape.schemas.messages.delivered_event import decode_delivered
 from jobtape.schemas.topology import work_key
 from jobtape.settings import Settings
@@ -143,12 +144,15 @@ async def test_context_is_passed_on_without_opentelemetry(running: Api, rig: Rig
         outcome = await rig.outcome(job_id)
         await eventually(lambda: listener.of(job_id) == ["succeeded"])
     await rig.read_to_end()
-    assert {event.traceparent for event in rig.of(job_id)} == {PARENT}
+    assert [event.traceparent for event in rig.of(job_id)] == [PARENT, None], "the outcome repeats what the job has"
     assert rig.steps(job_id) == ["submitted", "succeeded"]
     assert outcome.data.result == [PARENT, PARENT]
     message = listener.messages[-1]
     assert message.headers["traceparent"] == PARENT
     assert decode_delivered(message.body).traceparent == PARENT
+    ended = Selection(job=job_id, events=frozenset({"succeeded"}))
+    (read,) = running.producer.store.committed.page(0, 10, ended).rows
+    assert read.traceparent == decode_delivered(read.delivered).traceparent == PARENT
 
 
 async def test_jobs_of_handler_retries_and_redrives_keep_context(running: Api, rig: Rig) -> None:
@@ -161,14 +165,17 @@ async def test_jobs_of_handler_retries_and_redrives_keep_context(running: Api, r
     answer = await running.client.post(f"/jobs/{retried}/redrive", headers={"traceparent": other})
     assert answer.status_code == 202, answer.text
     await eventually(lambda: rig.names(retried).count("succeeded") == 2)
-    assert {event.traceparent for event in rig.of(child)} == {PARENT}
-    assert [event.traceparent for event in rig.of(retried) if event.name == "redriven"] == [other]
-    assert {event.traceparent for event in rig.of(retried) if event.name != "redriven"} == {PARENT}
+    assert [event.traceparent for event in rig.of(child)] == [PARENT, None]
+    contexts = {(event.name, event.data.run, event.data.attempt): event.traceparent for event in rig.of(retried)}
+    assert contexts.pop(("redriven", 2, 1)) == other
+    assert contexts.pop(("retrying", 1, 1)) is None
+    assert set(contexts.values()) == {PARENT}
 
 
 async def test_context_that_is_not_valid_is_dropped(running: Api, rig: Rig) -> None:
     job_id = await submit(running, "traced", "00-x-y-z")
-    assert (await rig.outcome(job_id)).traceparent is None
+    assert (await rig.outcome(job_id)).data.result == ["", ""]
+    assert {event.traceparent for event in rig.of(job_id)} == {None}
 
 
 async def test_spans_of_a_job_are_one_trace(running: Api, rig: Rig, spans: InMemorySpanExporter) -> None:
@@ -258,7 +265,7 @@ def test_span_of_request_that_fails_has_no_text_of_the_error(spans: InMemorySpan
 async def test_trace_that_is_not_sampled_makes_no_spans(running: Api, rig: Rig, spans: InMemorySpanExporter) -> None:
     dropped = PARENT.removesuffix("1") + "0"
     outcome = await rig.outcome(await submit(running, "traced", dropped))
-    assert outcome.traceparent == outcome.data.result[0] == dropped
+    assert (outcome.traceparent, outcome.data.result[0]) == (None, dropped)
     assert outcome.data.result[1].split("-")[1::2] == [TRACE, "00"]
     assert spans.get_finished_spans() == ()
 
@@ -276,7 +283,7 @@ def ratio(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
 
 async def test_sampling_is_decided_once_for_each_trace(running: Api, rig: Rig, ratio: InMemorySpanExporter) -> None:
     ids = [await submit(running, "traced", header=None) for _ in range(40)]
-    contexts = {job_id: (await rig.outcome(job_id)).traceparent or "" for job_id in ids}
+    contexts = {job_id: (await rig.outcome(job_id)).data.result[0] for job_id in ids}
     sampled = {context.split("-")[1] for context in contexts.values() if int(context[-2:], 16) & 1}
     assert 0 < len(sampled) < len(ids)
     ns = rig.topology.namespace
@@ -285,7 +292,10 @@ async def test_sampling_is_decided_once_for_each_trace(running: Api, rig: Rig, r
     for name in names:
         assert sorted(map(trace_of, named(ratio, name))) == sorted(sampled)
     assert all(span.attributes["http.route"] == "/jobs" for span in named(ratio, "POST /jobs") if span.attributes)
-    assert all(event.traceparent for job_id in ids for event in rig.of(job_id))
+    for job_id, context in contexts.items():
+        submitted, ended = rig.of(job_id)
+        assert submitted.traceparent
+        assert ended.traceparent == (context if context.split("-")[1] in sampled else None)
 
 
 @pytest.mark.parametrize("kind", [TracerProvider, LightProvider])

@@ -27,7 +27,7 @@ _entry = tables.history.c
 _job = tables.jobs.c
 _ACCEPTED: Final = (
     select(_entry.cursor, _entry.job_id, _entry.name, _entry.time, _entry.event, _entry.state)
-    .add_columns(_job.type, _job.correlation_id, _job.reply_to, _job.labels)
+    .add_columns(_job.type, _job.correlation_id, _job.reply_to, _job.labels, _job.traceparent)
     .select_from(tables.history.join(tables.jobs, _job.id == _entry.job_id))
     .where(_entry.accepted)
     .order_by(_entry.cursor)
@@ -52,7 +52,7 @@ _STRETCH: Final = 5000
 class CommittedEvent:
     """An event that changed its job. ``event``: the CloudEvent as it was read. ``state``: of the job after the event.
 
-    The other fields are those of the job's order, which never change: None and ``{}`` until its submission is folded.
+    The other fields are those of the job's submission, which never change: None and ``{}`` until it is folded.
     """
 
     cursor: int
@@ -65,6 +65,7 @@ class CommittedEvent:
     correlation_id: str | None
     reply_to: str | None
     labels: Mapping[str, str]
+    job_traceparent: str | None = None
 
     @property
     def event_id(self) -> str:
@@ -73,16 +74,16 @@ class CommittedEvent:
 
     @property
     def traceparent(self) -> str | None:
-        """The trace context of the event, which is parsed for it."""
+        """The trace context of the event, which is parsed for it, or that of the submission."""
         if '"traceparent"' not in self.event:
-            return None
+            return self.job_traceparent
         found: str | None = plainjson.loads(self.event.encode()).get("traceparent")
-        return found
+        return found or self.job_traceparent
 
     @cached_property
     def delivered(self) -> bytes:
         """The JSON that subscribers get: the CloudEvent with its cursor. It is made once for all listeners."""
-        return encode_delivered(self.event, self.cursor)
+        return encode_delivered(self.event, self.cursor, self.job_traceparent)
 
     @property
     def imported(self) -> bool:
@@ -187,6 +188,7 @@ def _range(epoch: int, offset: int | None, horizon: int) -> HistoryRange:
 
 
 def _event(row: Any) -> CommittedEvent:
-    cursor, job_id, name, time, event, state, job_type, correlation_id, reply_to, labels = row
+    cursor, job_id, name, time, event, state, job_type, correlation_id, reply_to, labels, context = row
     given = {} if labels in (None, "{}") else plainjson.loads(labels.encode())
-    return CommittedEvent(cursor, job_id, name, time, event, JobState(state), job_type, correlation_id, reply_to, given)
+    of_submission = (job_type, correlation_id, reply_to, given, context)
+    return CommittedEvent(cursor, job_id, name, time, event, JobState(state), *of_submission)
