@@ -99,7 +99,7 @@ class Execution:
         self._reported = asyncio.Event()
         self._publishing: asyncio.Task[None] | None = None
         self._span: ExecutionSpan | None = None
-        self._traceparent = event.traceparent
+        self._traceparent = tracing.read_traceparent(event.traceparent)
         """The trace context of the execution."""
         self._error_type: str | None = None
 
@@ -138,7 +138,7 @@ class Execution:
         run, first = self.event.data.run, self.attempt == self.event.data.run == 1
         work = Work(self.event.subject, self.order.type, run, self.attempt, self.event.correlationid, self.event.id)
         linked = not first or self.order.flow is not None
-        return tracing.processing(queue, work, self.event.traceparent, linked=linked)
+        return tracing.processing(queue, work, self._traceparent, linked=linked)
 
     async def _run(self, handlers: Handlers, job_type: JobTypeSpec | None) -> EncodedEvent:
         outcome = await self._run_handler(handlers, job_type)

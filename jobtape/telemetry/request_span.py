@@ -3,7 +3,7 @@
 FastAPI can make these spans too, at twice the processor time: it wraps each request, also those without a span.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, MutableMapping
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final
@@ -14,11 +14,10 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode
 from opentelemetry.util.types import AttributeValue
 
-from jobtape.telemetry.work import ROUTE
+from jobtape.telemetry.work import ROUTE, Send
 
 Scope = MutableMapping[str, Any]
 Start = Callable[[str, SpanContext | None, SpanKind, dict[str, AttributeValue]], Span]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _METHODS: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}

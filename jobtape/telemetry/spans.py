@@ -21,7 +21,7 @@ from opentelemetry.util.types import AttributeValue
 from jobtape.telemetry.light_span import LightProvider, LightSpans
 from jobtape.telemetry.request_span import RequestSpan, Scope
 from jobtape.telemetry.roots import Roots
-from jobtape.telemetry.work import ExecutionSpan, Work
+from jobtape.telemetry.work import ExecutionSpan, Send, Work
 
 _SCHEMA: Final = "https://opentelemetry.io/schemas/1.44.0"
 Operation = Literal["send", "process"]
@@ -36,10 +36,14 @@ _SYSTEM: Final = {"messaging.system": "rabbitmq"}
 
 
 class SpanElsewhere(NonRecordingSpan):
-    """A span of another process, or one that was left out. Its context is only read if somebody asks for it."""
+    """A span of another process, or one that was left out. Its context is only read if somebody asks for it.
 
-    def __init__(self, traceparent: str) -> None:
+    ``drops``: whether no span is made below it, because it would not be recorded.
+    """
+
+    def __init__(self, traceparent: str, *, drops: bool) -> None:
         self.traceparent = traceparent
+        self.drops = drops
         self._read: SpanContext | None = None
 
     def get_span_context(self) -> SpanContext:
@@ -49,6 +53,27 @@ class SpanElsewhere(NonRecordingSpan):
 
     def __repr__(self) -> str:
         return f"SpanElsewhere({self.traceparent!r})"
+
+
+class Below:
+    """Makes a span the current one inside a ``with`` block."""
+
+    __slots__ = ("_span", "_token")
+
+    _token: Token[Context]
+
+    def __init__(self, span: SpanElsewhere) -> None:
+        self._span = span
+
+    def __enter__(self) -> None:
+        self._token = contexts.attach(trace.set_span_in_context(self._span))
+
+    def __exit__(self, *_: object) -> None:
+        contexts.detach(self._token)
+
+    def noting_status(self, send: Send) -> Send:
+        """Return ``send`` of ASGI. Nothing notes the status of the response."""
+        return send
 
 
 class HandlerSpan:
@@ -98,13 +123,17 @@ class Spans:
         """
         if parent is None:
             return None if self._roots is None else self._roots.decide()
-        return parent if self._parent_decides and parent[-1] in _EVEN else None
+        return parent if self._drops(parent) else None
 
-    def request(self, scope: Scope, parent: str | None, method: str) -> RequestSpan | str:
-        """Start the span of a request, or return the context to pass on. See ``tracing.request``."""
+    def _drops(self, context: str) -> bool:
+        """Return whether a span below ``context`` would not be recorded."""
+        return self._parent_decides and context[-1] in _EVEN
+
+    def request(self, scope: Scope, parent: str | None, method: str) -> RequestSpan | Below:
+        """Start the span of a request, or return a block with the context to pass on. See ``tracing.request``."""
         left_out = self.left_out(parent)
         if left_out is not None:
-            return left_out
+            return Below(SpanElsewhere(left_out, drops=True))
         above = None if parent is None else _context(parent, _trace_state(scope["headers"]))
         return RequestSpan(self._start, scope, above, method=method)
 
@@ -118,20 +147,17 @@ class Spans:
         context = span.get_span_context()
         return _text(context) if context.is_valid else None
 
-    def attach(self, traceparent: str) -> Token[Context]:
-        """Make the span of another process the current one, until ``detach`` gets what is returned."""
-        return contexts.attach(_below(traceparent))
-
-    def detach(self, token: Token[Context]) -> None:
-        """End what ``attach`` has begun."""
-        contexts.detach(token)
+    def below(self, traceparent: str) -> Below:
+        """Return a block in which the span of another process is the current one."""
+        return Below(SpanElsewhere(traceparent, drops=self._drops(traceparent)))
 
     def enter(self, traceparent: str | None, span: ExecutionSpan | None) -> None:
         """Make a span the current one, to the end of the running context."""
         if span is not None:
             contexts.attach(trace.set_span_in_context(span.span))
         elif traceparent is not None:
-            contexts.attach(_below(traceparent))
+            elsewhere = SpanElsewhere(traceparent, drops=self._drops(traceparent))
+            contexts.attach(trace.set_span_in_context(elsewhere))
 
     def sending(self, destination: str, work: Work, given: str | None) -> AbstractContextManager[str | None]:
         """Return the span of a publish. It is not made the current one, because nothing is below it here.
@@ -139,6 +165,8 @@ class Spans:
         ``given``: the context of the span above if there is no current one.
         """
         current = trace.get_current_span()
+        if isinstance(current, SpanElsewhere) and current.drops:
+            return nullcontext(current.traceparent)
         if current.is_recording():
             above: SpanContext | None = current.get_span_context()
         else:
@@ -163,7 +191,7 @@ class Spans:
         left_out = self.left_out(None if linked else context)
         if left_out is not None:
             # The caller has the context already, unless it begins a trace.
-            return None if left_out == context else HandlerSpan(SpanElsewhere(left_out))
+            return None if left_out == context else HandlerSpan(SpanElsewhere(left_out, drops=True))
         above = None if context is None else _context(context)
         kind = SpanKind.CONSUMER if operation == "process" else SpanKind.PRODUCER
         name, attributes = f"{operation} {destination}", _attributes(operation, destination, work)
@@ -220,7 +248,3 @@ def _trace_state(headers: Iterable[tuple[bytes, bytes]]) -> TraceState | None:
     """Return what the headers ``tracestate`` of a request say, which may be several; None without one."""
     found = [value.decode("latin-1") for name, value in headers if name == b"tracestate"]
     return TraceState.from_header(found) if found else None
-
-
-def _below(traceparent: str) -> Context:
-    return trace.set_span_in_context(SpanElsewhere(traceparent))

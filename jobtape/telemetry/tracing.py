@@ -14,11 +14,11 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final
 
-from jobtape.telemetry.work import ExecutionSpan, Work
+from jobtape.telemetry.work import ExecutionSpan, Send, Work
 
 if TYPE_CHECKING:
     from jobtape.telemetry.request_span import RequestSpan
-    from jobtape.telemetry.spans import Spans
+    from jobtape.telemetry.spans import Below, Spans
 
 log = logging.getLogger(__name__)
 
@@ -51,44 +51,40 @@ def in_headers(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 
 
 class Within:
-    """Makes a trace context the current one inside a ``with`` block. ``context``: as ``read_traceparent`` returns it;
-    None changes nothing.
-    """
+    """Makes a trace context the current one inside a ``with`` block, where there is no OpenTelemetry."""
 
-    __slots__ = ("_attached", "_context", "_spans", "_token")
+    __slots__ = ("_context", "_token")
 
-    _attached: Any
     _token: Token[str | None]
 
-    def __init__(self, context: str | None) -> None:
+    def __init__(self, context: str) -> None:
         self._context = context
-        self._spans = _spans
 
     def __enter__(self) -> None:
-        if self._context is not None:
-            self._token = _given.set(self._context)
-            if self._spans is not None:
-                self._attached = self._spans.attach(self._context)
+        self._token = _given.set(self._context)
 
     def __exit__(self, *_: object) -> None:
-        if self._context is not None:
-            if self._spans is not None:
-                self._spans.detach(self._attached)
-            _given.reset(self._token)
+        _given.reset(self._token)
+
+    def noting_status(self, send: Send) -> Send:
+        """Return ``send`` of ASGI. Nothing notes the status of the response."""
+        return send
 
 
-def request(scope: MutableMapping[str, Any], method: str) -> "RequestSpan | Within | None":
+def request(scope: MutableMapping[str, Any], method: str) -> "RequestSpan | Below | Within | None":
     """Start the span of a request. Without one, return a block with the trace context to pass on; None if it has none.
 
     ``scope``: of ASGI. ``method``: that of the client.
     """
     context = in_headers(scope["headers"])
     if _spans is not None:
-        found = _spans.request(scope, context, method)
-        if not isinstance(found, str):
-            return found
-        context = found
+        return _spans.request(scope, context, method)
     return None if context is None else Within(context)
+
+
+def passed_on(scope: MutableMapping[str, Any]) -> "Below | Within | None":
+    """Same as ``request``, for a request that has no span in any case."""
+    return _block(in_headers(scope["headers"]))
 
 
 def enable() -> None:
@@ -128,17 +124,23 @@ def ids() -> tuple[str | None, str | None]:
     return trace, span
 
 
-def within(context: str | None) -> Within:
+def within(context: str | None) -> AbstractContextManager[None]:
     """Return a block in which ``context`` is the current one. None, or a text that is none, changes nothing."""
-    return Within(read_traceparent(context))
+    return _block(read_traceparent(context)) or nullcontext()
+
+
+def _block(context: str | None) -> "Below | Within | None":
+    if context is None:
+        return None
+    return Within(context) if _spans is None else _spans.below(context)
 
 
 def enter_handler(context: str | None, span: ExecutionSpan | None = None) -> None:
     """Make the execution's span the current one in the context in which its handler runs, which ends with it.
 
-    ``context``: that of the span. Without ``span``, as in a process of its own, the handler's spans are still below it.
+    ``context``: that of the span, as ``read_traceparent`` returns it. Without ``span``, as in a process of its own, the
+    handler's spans are still below it.
     """
-    context = read_traceparent(context)
     _given.set(context)
     if _spans is not None:
         _spans.enter(context, span)
@@ -156,8 +158,9 @@ def placing(destination: str, work: Work, parent: str | None) -> ExecutionSpan |
 
 
 def processing(queue: str, work: Work, context: str | None, *, linked: bool) -> ExecutionSpan | None:
-    """Start the span of an execution; None if none is recorded. ``context``: that of its message.
+    """Start the span of an execution; None if none is recorded. ``context``: that of its message, as
+    ``read_traceparent`` returns it.
 
     ``linked``: it begins a trace of its own, with a link to ``context``.
     """
-    return None if _spans is None else _spans.started("process", queue, work, read_traceparent(context), linked=linked)
+    return None if _spans is None else _spans.started("process", queue, work, context, linked=linked)

@@ -1,9 +1,12 @@
 """What spans are about, without OpenTelemetry."""
 
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, NamedTuple, Protocol
 
 ROUTE: Final = "jobtape.route"
 """In the ASGI scope of a request: its route, if FastAPI's router does not answer it."""
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+"""Of ASGI."""
 
 
 class Work(NamedTuple):

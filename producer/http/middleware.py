@@ -12,6 +12,7 @@ from jobtape.telemetry import tracing
 
 if TYPE_CHECKING:
     from jobtape.telemetry.request_span import RequestSpan
+    from jobtape.telemetry.spans import Below
 
 log = logging.getLogger(__name__)
 
@@ -54,14 +55,11 @@ class TraceContext:
             await self._app(scope, receive, send)
             return
         if _FASTAPI in scope or _has_no_span(scope):
-            found: RequestSpan | tracing.Within | None = tracing.Within(tracing.in_headers(scope["headers"]))
+            found: RequestSpan | Below | tracing.Within | None = tracing.passed_on(scope)
         else:
             found = tracing.request(scope, "HEAD" if scope.get(HEAD) else scope.get("method", ""))
         if found is None:
             await self._app(scope, receive, send)
-        elif isinstance(found, tracing.Within):
-            with found:
-                await self._app(scope, receive, send)
         else:
             with found:
                 await self._app(scope, receive, found.noting_status(send))
