@@ -1,7 +1,8 @@
 """The events on the tape: CloudEvents 1.0 in structured JSON mode, one class for each event.
 
-The attributes follow the CloudEvents specification 1.0.2; ``correlationid``, ``causationid``, ``traceparent`` and
-``schemaversion`` are extensions. All data is in the JSON body, because a stream on RabbitMQ 3.10 drops array headers.
+The attributes follow the CloudEvents specification 1.0.2; ``correlationid``, ``causationid``, ``traceparent``,
+``sampled`` and ``schemaversion`` are extensions. All data is in the JSON body, because a stream on RabbitMQ 3.10 drops
+array headers.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from pydantic_core import to_json
 from jobtape.schemas import ids, plainjson, upcast
 from jobtape.schemas.errors import UnreadableEvent, faults_of, first_fault
 from jobtape.schemas.job import ENDINGS, ErrorInfo, JobTypeName, Order, StorableText, Utc
+from jobtape.schemas.trace_context import UNSAMPLED, unsampled_context
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 TYPE_PREFIX: Final = "jobtape.job."
@@ -198,16 +200,31 @@ class _Envelope(BaseModel):
     importline: int | None = None
     """The line of an imported event in its export."""
 
+    @property
+    def context(self) -> str | None:
+        """The trace context in which it was published; None if there is none, or for that of the submission."""
+        return self.traceparent
+
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         cls.name = cls.model_fields["type"].default.removeprefix(TYPE_PREFIX)
 
 
 class Submitted(_Envelope):
-    """A job was accepted."""
+    """A job was accepted. ``sampled``: False if its trace began with it and is not sampled. Then ``context`` is derived
+    from the job's id.
+    """
 
     type: Literal["jobtape.job.submitted"] = "jobtape.job.submitted"
+    sampled: Literal[False] | None = None
     data: SubmittedData
+
+    @property
+    def context(self) -> str | None:
+        """The trace context of the job."""
+        if self.traceparent is None and self.sampled is False:
+            return unsampled_context(self.subject)
+        return self.traceparent
 
 
 class Started(_Envelope):
@@ -479,8 +496,9 @@ def submitted(
     causation_id: str | None = None,
 ) -> Submitted:
     """Return the event that accepts ``order`` as the job ``job_id``. Its id is the same for each call with this job
-    id. ``causation_id``: the id of the event that it answers.
+    id. ``causation_id``: the id of the event that it answers. ``traceparent``: the trace context, or ``UNSAMPLED``.
     """
+    unsampled = traceparent == UNSAMPLED
     return Submitted(
         id=ids.run_event_id(job_id, 1, Submitted.name),
         source=source,
@@ -488,6 +506,7 @@ def submitted(
         time=time,
         correlationid=order.correlation_id,
         causationid=causation_id,
-        traceparent=traceparent,
+        traceparent=None if unsampled else traceparent,
+        sampled=False if unsampled else None,
         data=SubmittedData(job_type=order.type, run=1, attempt=1, order=order),
     )

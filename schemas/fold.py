@@ -172,7 +172,7 @@ def _submit(job: Job | None, event: Submitted, cursor: int) -> Job:
         node=None if order.flow is None else order.flow.node,
         item=None if order.flow is None else order.flow.item,
         depth=0 if order.flow is None else order.flow.depth,
-        traceparent=event.traceparent,
+        traceparent=event.context,
         cursor=cursor,
     )
 

@@ -33,20 +33,17 @@ class Roots(RandomIdGenerator):
         """Whether it decides on traces itself."""
         return self._bound is not None
 
-    def decide(self) -> str | None:
-        """Return the trace context of a trace that is not sampled; None if the caller has to make its first span now,
-        in this thread.
+    def leaves_out(self) -> bool:
+        """Decide on a new trace, and return whether it is not sampled. Otherwise the caller has to make its first span
+        now, in this thread.
         """
         if self._bound is None:
-            return None
+            return False
         trace_id = random.getrandbits(128) | 1  # neither the id nor its second half may be 0
         if trace_id & _LOW < self._bound:
             self._decided.trace_id = trace_id
-            return None
-        # No span has the other id, so it repeats half of the first: then events are compressed better. Flags: the id is
-        # random, and the trace is not sampled.
-        digits = f"{trace_id:032x}"
-        return f"00-{digits}-{digits[16:]}-02"
+            return False
+        return True
 
     def generate_trace_id(self) -> int:
         """Return the id that was decided for this span, or a new one for a span that was not asked for here."""

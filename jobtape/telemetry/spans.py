@@ -4,6 +4,7 @@ These conventions are still in development. There has been no other version here
 has nothing to choose from.
 """
 
+import random
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Token
@@ -18,6 +19,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
 from opentelemetry.util.types import AttributeValue
 
+from jobtape.schemas.trace_context import UNSAMPLED, unsampled_context
 from jobtape.telemetry.light_span import LightProvider, LightSpans
 from jobtape.telemetry.request_span import RequestSpan, Scope
 from jobtape.telemetry.roots import Roots
@@ -33,6 +35,7 @@ _SAMPLES: Final = "remoteParentSampled:AlwaysOnSampler"
 _EVEN: Final = frozenset("02468ace")
 """The last digit of a context that is not sampled."""
 _SYSTEM: Final = {"messaging.system": "rabbitmq"}
+_UNSAMPLED: Final = nullcontext(UNSAMPLED)
 
 
 class SpanElsewhere(NonRecordingSpan):
@@ -55,6 +58,16 @@ class SpanElsewhere(NonRecordingSpan):
         return f"SpanElsewhere({self.traceparent!r})"
 
 
+class LeftOut(NonRecordingSpan):
+    """The first span of a trace that is not sampled, which is not made. One object stands for all of them.
+
+    What it is above in this process is not sampled either. A job below it gets a context of its own from its id.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(SpanContext(random.getrandbits(128) | 1, random.getrandbits(64) | 1, is_remote=False))
+
+
 class Below:
     """Makes a span the current one inside a ``with`` block."""
 
@@ -62,11 +75,12 @@ class Below:
 
     _token: Token[Context]
 
-    def __init__(self, span: SpanElsewhere) -> None:
+    def __init__(self, span: SpanElsewhere | LeftOut) -> None:
         self._span = span
 
     def __enter__(self) -> None:
-        self._token = contexts.attach(trace.set_span_in_context(self._span))
+        alone = self._span is _LEFT_OUT and not contexts.get_current()
+        self._token = contexts.attach(_LEFT_OUT_ALONE if alone else trace.set_span_in_context(self._span))
 
     def __exit__(self, *_: object) -> None:
         contexts.detach(self._token)
@@ -74,6 +88,10 @@ class Below:
     def noting_status(self, send: Send) -> Send:
         """Return ``send`` of ASGI. Nothing notes the status of the response."""
         return send
+
+
+_LEFT_OUT: Final = LeftOut()
+_LEFT_OUT_ALONE: Final = trace.set_span_in_context(_LEFT_OUT, Context())
 
 
 class HandlerSpan:
@@ -115,49 +133,52 @@ class Spans:
             scope = InstrumentationScope(name, number, _SCHEMA)
             self._light = LightSpans(used, self._tracer, scope, self._roots, below=_SAMPLES in description)
 
-    def left_out(self, parent: str | None) -> str | None:
-        """Return the context to pass on instead of that of a span below ``parent`` if that would not be recorded. Then
-        no span is made: most are not sampled, and one that is not recorded costs as well. None if it has to be made.
+    def leaves_out(self, parent: str | None) -> bool:
+        """Return whether a span below ``parent`` would not be recorded. Then no span is made: most are not sampled, and
+        one that is not recorded costs as well.
 
         Without ``parent`` the root of a trace is decided here; the next one that this thread makes has to be it.
         """
         if parent is None:
-            return None if self._roots is None else self._roots.decide()
-        return parent if self._drops(parent) else None
-
-    def _drops(self, context: str) -> bool:
-        """Return whether a span below ``context`` would not be recorded."""
-        return self._parent_decides and context[-1] in _EVEN
+            return self._roots is not None and self._roots.leaves_out()
+        return self._parent_decides and parent[-1] in _EVEN
 
     def request(self, scope: Scope, parent: str | None, method: str) -> RequestSpan | Below:
         """Start the span of a request, or return a block with the context to pass on. See ``tracing.request``."""
-        left_out = self.left_out(parent)
-        if left_out is not None:
-            return Below(SpanElsewhere(left_out, drops=True))
+        if self.leaves_out(parent):
+            return Below(_LEFT_OUT if parent is None else SpanElsewhere(parent, drops=True))
         above = None if parent is None else _context(parent, _trace_state(scope["headers"]))
         return RequestSpan(self._start, scope, above, method=method)
 
     def current(self) -> str | None:
-        """Return the context of the current span; None if there is none."""
+        """Return the context of the current span; None if there is none, or it was left out."""
+        if not contexts.get_current():
+            return None
         span = trace.get_current_span()
         if isinstance(span, SpanElsewhere):
             return span.traceparent
-        if span is trace.INVALID_SPAN:
+        if span is trace.INVALID_SPAN or span is _LEFT_OUT:
             return None
         context = span.get_span_context()
         return _text(context) if context.is_valid else None
 
     def below(self, traceparent: str) -> Below:
         """Return a block in which the span of another process is the current one."""
-        return Below(SpanElsewhere(traceparent, drops=self._drops(traceparent)))
+        return Below(SpanElsewhere(traceparent, drops=self.leaves_out(traceparent)))
 
     def enter(self, traceparent: str | None, span: ExecutionSpan | None) -> None:
         """Make a span the current one, to the end of the running context."""
         if span is not None:
             contexts.attach(trace.set_span_in_context(span.span))
         elif traceparent is not None:
-            elsewhere = SpanElsewhere(traceparent, drops=self._drops(traceparent))
+            elsewhere = SpanElsewhere(traceparent, drops=self.leaves_out(traceparent))
             contexts.attach(trace.set_span_in_context(elsewhere))
+
+    def for_submission(self) -> str | None:
+        """Return the context of the current span for a submission that has no span of its own; None if there is none.
+        See ``tracing.sending``.
+        """
+        return UNSAMPLED if trace.get_current_span() is _LEFT_OUT else self.current()
 
     def sending(self, destination: str, work: Work, given: str | None) -> AbstractContextManager[str | None]:
         """Return the span of a publish. It is not made the current one, because nothing is below it here.
@@ -165,15 +186,16 @@ class Spans:
         ``given``: the context of the span above if there is no current one.
         """
         current = trace.get_current_span()
+        if current is _LEFT_OUT:
+            return _UNSAMPLED
         if isinstance(current, SpanElsewhere) and current.drops:
             return nullcontext(current.traceparent)
         if current.is_recording():
             above: SpanContext | None = current.get_span_context()
         else:
             parent = self.current() or given
-            left_out = self.left_out(parent)
-            if left_out is not None:
-                return nullcontext(left_out)
+            if self.leaves_out(parent):
+                return _UNSAMPLED if parent is None else nullcontext(parent)
             above = None if parent is None else _context(parent)
         attributes = _attributes("send", destination, work)
         return HandlerSpan(self._start(f"send {destination}", above, SpanKind.PRODUCER, attributes))
@@ -188,10 +210,10 @@ class Spans:
         linked: bool = False,
     ) -> HandlerSpan | None:
         """Start a span that the caller ends. See ``tracing.placing`` and ``tracing.processing``."""
-        left_out = self.left_out(None if linked else context)
-        if left_out is not None:
-            # The caller has the context already, unless it begins a trace.
-            return None if left_out == context else HandlerSpan(SpanElsewhere(left_out, drops=True))
+        begins = linked or context is None
+        if self.leaves_out(None if begins else context):
+            # The caller has the context already, unless a trace would begin here.
+            return HandlerSpan(SpanElsewhere(unsampled_context(work.job_id), drops=True)) if begins else None
         above = None if context is None else _context(context)
         kind = SpanKind.CONSUMER if operation == "process" else SpanKind.PRODUCER
         name, attributes = f"{operation} {destination}", _attributes(operation, destination, work)

@@ -146,8 +146,17 @@ def enter_handler(context: str | None, span: ExecutionSpan | None = None) -> Non
         _spans.enter(context, span)
 
 
+def for_submission() -> str | None:
+    """Return the context for a submission that has no span of its own. See ``sending``."""
+    if _spans is not None and (current := _spans.for_submission()) is not None:
+        return current
+    return _given.get()
+
+
 def sending(destination: str, work: Work) -> AbstractContextManager[str | None]:
-    """Return a block that is the span of a publish to ``destination``. Its value is the context for the event."""
+    """Return a block that is the span of a publish to ``destination``. Its value is the context for the event: that of
+    the span, or the given one, or ``UNSAMPLED`` for the first span of a trace that is not sampled.
+    """
     given = _given.get()
     return nullcontext(given) if _spans is None else _spans.sending(destination, work, given)
 

@@ -189,7 +189,7 @@ def status(tape: Tape) -> dict[str, Any]:
         "follow_ups": follow_ups,
         "signals": {e.data.signal: _signal(e) for e in present if isinstance(e, Signalled)} or None,
         "finished_at": end.time if end else None,
-        "traceparent": orders[0].traceparent if orders else None,
+        "traceparent": orders[0].context if orders else None,
         "cursor": counted(tape)[-1],
         **_work(present),
     }

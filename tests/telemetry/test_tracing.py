@@ -11,9 +11,11 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_ON, ParentBasedTraceIdRatio
 
 from jobtape import Concurrency, Context, RetryPolicy, job
 from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.events import Submitted
 from jobtape.schemas.filters.selection import Selection
 from jobtape.schemas.messages.delivered_event import decode_delivered
 from jobtape.schemas.topology import work_key
+from jobtape.schemas.trace_context import UNSAMPLED, unsampled_context
 from jobtape.settings import Settings
 from jobtape.telemetry import setup, tracing
 from jobtape.telemetry.light_span import LightProvider
@@ -294,8 +296,14 @@ async def test_sampling_is_decided_once_for_each_trace(running: Api, rig: Rig, r
     assert all(span.attributes["http.route"] == "/jobs" for span in named(ratio, "POST /jobs") if span.attributes)
     for job_id, context in contexts.items():
         submitted, ended = rig.of(job_id)
-        assert submitted.traceparent
-        assert ended.traceparent == (context if context.split("-")[1] in sampled else None)
+        assert isinstance(submitted, Submitted)
+        if context.split("-")[1] in sampled:
+            assert ended.traceparent == context
+            assert (submitted.context, submitted.sampled) == (submitted.traceparent, None)
+        else:
+            assert (submitted.traceparent, ended.traceparent, submitted.sampled) == (None, None, False)
+            assert submitted.context == context == unsampled_context(job_id)
+            assert tracing.read_traceparent(context) == context
 
 
 @pytest.mark.parametrize("kind", [TracerProvider, LightProvider])
@@ -309,12 +317,62 @@ def test_root_that_is_sampled_gets_the_id_that_was_decided_on(kind: type[TracerP
     for number in range(400):
         with spans.sending("x", Work(str(number), "add"), None) as context:
             contexts.append(context or "")
+    sampled = [context for context in contexts if context != UNSAMPLED]
     recorded = [trace_of(span) for span in exporter.get_finished_spans()]
-    assert recorded == [context.split("-")[1] for context in contexts if int(context[-2:], 16) & 1]
-    assert 60 < len(recorded) < 180
-    assert len({context.split("-")[1] for context in contexts}) == 400
-    assert all(tracing.read_traceparent(context) == context for context in contexts)
+    assert recorded == [context.split("-")[1] for context in sampled]
+    assert 60 < len(set(recorded)) == len(recorded) < 180
+    assert all(tracing.read_traceparent(context) == context and int(context[-2:], 16) & 1 for context in sampled)
     provider.shutdown()
+
+
+@pytest.fixture
+def dropped(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    """The spans of an installation whose traces are not sampled, as ``setup`` configures it: there must be none."""
+    exporter, sampler = InMemorySpanExporter(), ParentBasedTraceIdRatio(0)
+    provider = LightProvider(sampler=sampler, id_generator=Roots(sampler))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(tracing, "_spans", Spans(provider))
+    monkeypatch.setattr(trace, "get_tracer", lambda name, *_: provider.get_tracer(name))
+    yield exporter
+    assert exporter.get_finished_spans() == ()
+    provider.shutdown()
+
+
+async def test_subscribers_see_that_the_trace_is_not_sampled(
+    running: Api, rig: Rig, dropped: InMemorySpanExporter
+) -> None:
+    async with listening(rig.url, rig.topology) as listener:
+        body = [{"type": "traced", "payload": {}}, {"type": "traced.held", "payload": {}}]
+        answer = await running.client.post("/jobs/batch", json=body)
+        plain, held = (item["id"] for item in answer.json()["items"])
+        retried = await submit(running, "traced.again", header=None)
+        ids = (plain, held, retried)
+        await eventually(lambda: all(listener.of(job_id) == ["succeeded"] for job_id in ids))
+    for message in listener.messages:
+        event = decode_delivered(message.body)
+        assert message.headers["traceparent"] == event.traceparent == unsampled_context(event.job_id)
+    await rig.read_to_end()
+    assert [getattr(event, "sampled", None) for job_id in ids for event in rig.of(job_id)].count(False) == 3
+    assert {event.traceparent for event in rig.of(held) if event.name == "placed"} == {unsampled_context(held)}
+    for row in running.producer.store.committed.page(0, 50, Selection(job=retried)).rows:
+        assert decode_delivered(row.delivered).traceparent == row.traceparent == unsampled_context(retried)
+
+
+async def test_job_of_handler_has_the_context_that_is_not_sampled(
+    running: Api, rig: Rig, dropped: InMemorySpanExporter
+) -> None:
+    job_id = await submit(running, "parent", header=None)
+    child = (await rig.outcome(job_id)).data.result
+    assert (await rig.outcome(child)).data.result[0] == unsampled_context(job_id)
+
+
+def test_request_that_is_not_sampled_has_no_spans_below(dropped: InMemorySpanExporter) -> None:
+    found = tracing.request({"type": "http", "headers": [], "path": "/jobs"}, "POST")
+    assert found is not None
+    with found, trace.get_tracer("mine").start_as_current_span("mine") as mine:
+        assert not mine.is_recording()
+        assert mine.get_span_context().is_valid
+    assert tracing.traceparent() is None
 
 
 async def test_later_attempts_are_linked(running: Api, rig: Rig, spans: InMemorySpanExporter) -> None:

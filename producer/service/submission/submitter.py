@@ -160,7 +160,7 @@ class Submitter:
         When the future raises, call ``submit_order`` with ``repeated``. Raises QueueFull when nothing was published.
         """
         # Without a span of its own: a batch has thousands.
-        event = self._submitted(order, job_id, time, tracing.traceparent())
+        event = self._submitted(order, job_id, time, tracing.for_submission())
         if places_no_work(order, time):
             key = _key(order)
             return self.publisher.begin(event, () if key is None else (key,))
