@@ -1,13 +1,27 @@
 """The trace context from a request to subscribers, without OpenTelemetry and with it."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import pytest
+from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import DEFAULT_ON, ParentBasedTraceIdRatio
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    DEFAULT_ON,
+    Decision,
+    ParentBased,
+    ParentBasedTraceIdRatio,
+    Sampler,
+    SamplingResult,
+    TraceIdRatioBased,
+)
+from opentelemetry.trace import Link, SpanKind
+from opentelemetry.util.types import Attributes
 
 from jobtape import Concurrency, Context, RetryPolicy, job
 from jobtape.schemas.errors import JobtapeError
@@ -18,7 +32,6 @@ from jobtape.schemas.topology import work_key
 from jobtape.schemas.trace_context import UNSAMPLED, unsampled_context
 from jobtape.settings import Settings
 from jobtape.telemetry import setup, tracing
-from jobtape.telemetry.light_span import LightProvider
 from jobtape.telemetry.request_span import RequestSpan
 from jobtape.telemetry.roots import Roots
 from jobtape.telemetry.spans import Spans
@@ -87,11 +100,11 @@ async def running(settings: Settings, rig: Rig) -> AsyncIterator[Api]:
     store.close()
 
 
-@pytest.fixture(params=[TracerProvider, LightProvider])
+@pytest.fixture(params=[False, True])
 def spans(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
     """The spans that are made in the test, and OpenTelemetry switched on for it by an application or by ``setup``."""
     exporter = InMemorySpanExporter()
-    provider = request.param(id_generator=Roots(DEFAULT_ON)) if request.param is LightProvider else TracerProvider()
+    provider = TracerProvider(id_generator=Roots(DEFAULT_ON)) if request.param else TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(tracing, "_spans", Spans(provider))
     monkeypatch.setattr(trace, "get_tracer", lambda name, *_: provider.get_tracer(name))
@@ -276,7 +289,7 @@ async def test_trace_that_is_not_sampled_makes_no_spans(running: Api, rig: Rig, 
 def ratio(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
     """The spans of traces that are sampled at a half, as ``setup`` configures it."""
     exporter, sampler = InMemorySpanExporter(), ParentBasedTraceIdRatio(0.5)
-    provider = LightProvider(sampler=sampler, id_generator=Roots(sampler))
+    provider = TracerProvider(sampler=sampler, id_generator=Roots(sampler))
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(tracing, "_spans", Spans(provider))
     yield exporter
@@ -306,11 +319,10 @@ async def test_sampling_is_decided_once_for_each_trace(running: Api, rig: Rig, r
             assert tracing.read_traceparent(context) == context
 
 
-@pytest.mark.parametrize("kind", [TracerProvider, LightProvider])
-def test_root_that_is_sampled_gets_the_id_that_was_decided_on(kind: type[TracerProvider]) -> None:
+def test_root_that_is_sampled_gets_the_id_that_was_decided_on() -> None:
     sampler = ParentBasedTraceIdRatio(0.3)
     exporter = InMemorySpanExporter()
-    provider = kind(sampler=sampler, id_generator=Roots(sampler))
+    provider = TracerProvider(sampler=sampler, id_generator=Roots(sampler))
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     spans = Spans(provider)
     contexts = []
@@ -325,11 +337,59 @@ def test_root_that_is_sampled_gets_the_id_that_was_decided_on(kind: type[TracerP
     provider.shutdown()
 
 
+class Named(Sampler):
+    """Drops what is called "process x"."""
+
+    def should_sample(
+        self,
+        parent_context: contexts.Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: Any = None,
+    ) -> SamplingResult:
+        return SamplingResult(Decision.DROP if name == "process x" else Decision.RECORD_AND_SAMPLE, attributes)
+
+    def get_description(self) -> str:
+        return "Named"
+
+
+@pytest.mark.parametrize(
+    ("sampler", "context", "recorded"),
+    [
+        (ALWAYS_ON, None, True),
+        (ALWAYS_OFF, None, False),
+        (ParentBased(ALWAYS_OFF), None, False),
+        (ParentBased(ALWAYS_OFF), PARENT, True),
+        (ALWAYS_OFF, PARENT, False),
+        (TraceIdRatioBased(0.0), None, False),
+        (ParentBased(TraceIdRatioBased(1.0)), None, True),
+        (Named(), None, False),
+        (ParentBased(Named()), None, False),
+        (ParentBased(Named()), PARENT, True),
+        (ParentBased(ALWAYS_ON, remote_parent_sampled=ALWAYS_OFF), PARENT, False),
+    ],
+)
+def test_sampler_decides(sampler: Sampler, context: str | None, recorded: bool) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(sampler=sampler, id_generator=Roots(sampler))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    spans = Spans(provider)
+    span = spans.started("process", "x", Work("a job", "add"), context)
+    if span is not None:
+        span.end()
+        assert context is None or span.traceparent.split("-")[1] == context.split("-")[1]
+    assert [each.name for each in exporter.get_finished_spans()] == ["process x"] * recorded
+    provider.shutdown()
+
+
 @pytest.fixture
 def dropped(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
     """The spans of an installation whose traces are not sampled, as ``setup`` configures it: there must be none."""
     exporter, sampler = InMemorySpanExporter(), ParentBasedTraceIdRatio(0)
-    provider = LightProvider(sampler=sampler, id_generator=Roots(sampler))
+    provider = TracerProvider(sampler=sampler, id_generator=Roots(sampler))
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(tracing, "_spans", Spans(provider))
     monkeypatch.setattr(trace, "get_tracer", lambda name, *_: provider.get_tracer(name))
