@@ -216,7 +216,7 @@ class Submitted(_Envelope):
     """
 
     type: Literal["jobtape.job.submitted"] = "jobtape.job.submitted"
-    sampled: Literal[False] | None = None
+    sampled: bool | None = None
     data: SubmittedData
 
     @property

@@ -139,7 +139,7 @@ def any_event(draw: st.DrawFn, job: str = JOB) -> events.JobEvent:
             "correlationid": draw(st.none() | text),
             "causationid": draw(st.none() | text),
             "traceparent": draw(st.none() | text),
-            "sampled": draw(st.sampled_from((None, False))),
+            "sampled": draw(st.sampled_from((None, False, True))),
             "data": {field: draw(values) for field, values in {**_common, **_own[name]}.items()},
         }
     )
