@@ -20,9 +20,10 @@ from jobtape.view.flows import Flows
 from jobtape.view.fold_session import FoldSession
 from jobtape.view.idempotency_keys import Claim, IdempotencyKeys, KeyedSubmission, KeyState
 from jobtape.view.job_search import JobSearcher
+from jobtape.view.loop_reads.postgres import AwaitedReads
+from jobtape.view.loop_reads.sqlite import NeedsThread, QuickReads
 from jobtape.view.open_jobs import OpenJobs
 from jobtape.view.past import PastView
-from jobtape.view.quick_reads import NeedsThread, QuickReads
 from jobtape.view.rates import Rates
 from jobtape.view.rebuilds import RebuildStore
 from jobtape.view.retention import JobRetention
@@ -112,7 +113,9 @@ class Store:
     def __init__(self, url: str, *, timeout: float = TIMEOUT) -> None:
         self._database = Database(url, timeout)
         self.quick = QuickReads(self._database.url)
-        """Reads for an event loop."""
+        """Reads for an event loop, of a SQLite file."""
+        self.awaited = AwaitedReads(self._database)
+        """Reads for an event loop, of PostgreSQL."""
         self.committed = CommittedHistory(self._database)
         """The events that the fold accepted, for listeners."""
         self.positions = Positions(self._database)
@@ -166,6 +169,7 @@ class Store:
     def close(self) -> None:
         """Close all connections."""
         self.quick.close()
+        self.awaited.close()
         self._database.close()
 
     def migrate(self) -> None:

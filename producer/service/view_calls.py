@@ -1,7 +1,7 @@
 """Reads the view, which blocks, without blocking the event loop."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -97,7 +97,7 @@ class JobReader:
         error: BaseException | None = None
         jobs: dict[str, Job] = {}
         try:
-            jobs = await self._reads.call(self._store.jobs, {job_id for job_id, _ in wanted})
+            jobs = await self._jobs({job_id for job_id, _ in wanted})
         except Exception as raised:  # noqa: BLE001 - the callers raise it
             error = raised
         for job_id, found in wanted:
@@ -107,6 +107,15 @@ class JobReader:
                 found.set_result(jobs.get(job_id))
             else:
                 found.set_exception(error)
+
+    async def _jobs(self, job_ids: Collection[str]) -> dict[str, Job]:
+        reads = self._store.awaited
+        try:
+            if reads.needs_session():
+                reads.use(await self._reads.call(reads.database.own_session))
+            return await reads.jobs(job_ids)
+        except NeedsThread:
+            return await self._reads.call(self._store.jobs, job_ids)
 
 
 def _forget(future: "asyncio.Future[Any]") -> None:

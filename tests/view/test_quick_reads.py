@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from jobtape.view import quick_reads
-from jobtape.view.quick_reads import NeedsThread, QuickReads
+from jobtape.view.loop_reads import sqlite as quick_reads
+from jobtape.view.loop_reads.sqlite import NeedsThread, QuickReads
 from jobtape.view.store import Store
 from tests.view.samples import begin, job_id, postgresql_only, record, submitted, succeeded
 

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import psycopg
 from sqlalchemy import Connection, text
@@ -11,7 +11,7 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.view import tables
-from jobtape.view.sql import engine
+from jobtape.view.sql import engine, postgres
 from jobtape.view.sql.driver import DriverConnection
 from jobtape.view.sql.failures import failure_of, no_tables
 from jobtape.view.sql.roles import TIMEOUT
@@ -74,6 +74,18 @@ class Database:
             except (sqlite3.Error, psycopg.Error) as error:
                 engine.end_failed(connection, error)
                 raise
+
+    def own_session(self) -> "psycopg.Connection[Any] | None":
+        """Open a session of PostgreSQL for reads that belongs to the caller, in autocommit; None behind a pooler."""
+        with self.translating_errors():
+            with self._readers.connect() as connection:
+                self._check_version(connection)
+                if postgres.settings_of_transaction(connection) is not None:
+                    return None
+            session = self._readers.raw_connection()
+            driver: psycopg.Connection[Any] = session.driver_connection  # type: ignore[assignment]
+            session.detach()
+            return driver
 
     @contextmanager
     def translating_errors(self, *, migrating: bool = False) -> Iterator[None]:

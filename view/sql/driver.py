@@ -125,7 +125,7 @@ class PostgresConnection(DriverConnection):
         # For one statement a pipeline would be more work. Behind a pooler, reads are in transactions.
         alone = nullcontext() if len(columns) == 1 else self._pipelined()
         with alone if self._settings is None else self.transaction():
-            found = [self._driver.execute(_select(each, "= ANY (%s)").encode(), [list(values)]) for each in columns]
+            found = [self._driver.execute(select_one_of(each).encode(), [list(values)]) for each in columns]
             return [cursor.fetchall() for cursor in found]
 
     def select(self, statement: Any, parameters: Parameters) -> list[list[Any]]:
@@ -190,6 +190,11 @@ def _sets(parameters: Parameters | Sequence[Parameters]) -> Sequence[Parameters]
     if isinstance(parameters, Mapping):
         return [parameters]
     return parameters or [{}]
+
+
+def select_one_of(column: Column[str]) -> str:
+    """Return PostgreSQL's query for the rows whose ``column`` has one of the values in its one parameter, a list."""
+    return _select(column, "= ANY (%s)")
 
 
 @lru_cache(_STATEMENTS)

@@ -25,13 +25,13 @@ async def test_jobs_wanted_during_a_read_are_read_together_after_it(
     reads = ViewCalls("test", threads=2, limit=10)
     reader = JobReader(store, reads)
     groups: list[Collection[str]] = []
-    real = store.jobs
+    real = store.awaited.jobs
 
-    def jobs(job_ids: Collection[str]) -> dict[str, Job]:
+    async def jobs(job_ids: Collection[str]) -> dict[str, Job]:
         groups.append(job_ids)
-        return real(job_ids)
+        return await real(job_ids)
 
-    monkeypatch.setattr(store, "jobs", jobs)
+    monkeypatch.setattr(store.awaited, "jobs", jobs)
     with psycopg.connect(database_url) as locks:
         locks.execute("LOCK TABLE jobs")
         first = asyncio.create_task(reader.job(job_id(0)))
