@@ -4,7 +4,8 @@ from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, select, text
+from sqlalchemy import ColumnElement, Connection, Select, Table, UnaryExpression, select, text
+from sqlalchemy.sql.operators import custom_op
 
 from jobtape.schemas import ids
 from jobtape.schemas.gates import key_group
@@ -34,25 +35,17 @@ def _some(dialect: str, table: Table) -> Select[Any]:
     return select(table).where(bulk.one_of(dialect, table.c.id, "job_ids"))
 
 
-def by_index(index: str, statement: Select[Any]) -> Select[Any]:
-    """Make SQLite use an index. It has no statistics, so it may choose one by which it reads a million jobs for a few.
-    PostgreSQL has them.
-    """
-    return statement.with_hint(tables.jobs, f"INDEXED BY {index}", "sqlite")
-
-
 def listing(database: Database, columns: Select[Any], query: JobQuery) -> Select[Any]:
-    """Return ``newest_first`` of ``columns``, by the index that has the fewest jobs."""
-    statement = newest_first(columns, query)
+    """Return ``newest_first`` of ``columns``. SQLite has no statistics: it is told which filter has the fewest jobs."""
     named = (query.ids, query.labels, query.reasons, query.failures, query.flow, query.ordering_key, query.has_slots)
     # With one filter there is nothing to choose, and the others have an index of their own.
     if database.dialect == "postgresql" or len(_chosen(query)) < 2 or any(named):
-        return statement
-    return by_index(index_for(query, Statistics(database).jobs()), statement)
+        return newest_first(columns, query)
+    return newest_first(columns, query, by=fewest(query, Statistics(database).jobs()))
 
 
-def index_for(query: JobQuery, counts: Sequence[JobCount]) -> str:
-    """Return the index by which the fewest jobs are read for a page. ``counts``: of all jobs."""
+def fewest(query: JobQuery, counts: Sequence[JobCount]) -> str:
+    """Return the column by whose index the fewest jobs are read for a page. ``counts``: of all jobs."""
     chosen = _chosen(query)
     fitting = sum(count.n for count in counts if all(getattr(count, name) in chosen[name] for name in chosen))
 
@@ -61,7 +54,12 @@ def index_for(query: JobQuery, counts: Sequence[JobCount]) -> str:
         # The part of the index with one value has the order of the list, so the reading ends when the page is full.
         return number * min(1, query.limit / max(1, fitting)) if len(chosen[name]) == 1 else number
 
-    return f"jobs_by_{min(chosen, key=reads)}"
+    return min(chosen, key=reads)
+
+
+def _without_index(column: ColumnElement[str]) -> ColumnElement[str]:
+    """Return the column with a plus before it: SQLite uses no index for that."""
+    return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
 
 
 def _chosen(query: JobQuery) -> dict[str, Sequence[str]]:
@@ -75,10 +73,12 @@ def newest_first(
     *,
     state: ColumnElement[str] = tables.jobs.c.state,
     reason: ColumnElement[str] = tables.jobs.c.reason,
+    by: str | None = None,
 ) -> Select[Any]:
     """Restrict a statement on the table of jobs to what fits ``query``, sorted by id, the newest first.
 
-    ``state`` and ``reason``: the columns that have the state and the reason of a job.
+    ``state`` and ``reason``: the columns that have the state and the reason of a job. ``by``: of type, state and queue
+    the column whose index SQLite uses, for a query with several of them.
     """
     job = tables.jobs.c
     statement = statement.order_by(job.id.desc()).limit(query.limit)
@@ -89,7 +89,8 @@ def newest_first(
         (reason, query.reasons),
         (job.failure, query.failures),
     )
-    for column, values in lists:
+    for filtered, values in lists:
+        column = filtered if by in (None, filtered.key) else _without_index(filtered)
         if len(values) == 1:
             # With plain equality the index gives the order too.
             statement = statement.where(column == str(values[0]))

@@ -16,13 +16,11 @@ from jobtape.schemas.job import FINAL, Job, JobRun, JobState
 from jobtape.schemas.keyed_runs import GatedRun
 from jobtape.schemas.rules.rules import RulesInForce
 from jobtape.view import tables
-from jobtape.view.jobs import by_index
 from jobtape.view.rows import gates_from_text, job_from_row
 from jobtape.view.sql.database import StorePart
 from jobtape.view.values import DueJob, HeldJob
 
 _OPEN = text(tables.OPEN)
-_TIMED = text(tables.TIMED)
 _NOT_TIMED = text(f"NOT ({tables.TIMED}) AND state <> 'held'")
 _HELD = text(tables.HELD)
 _HAS_SLOTS = text(tables.HAS_SLOTS)
@@ -55,7 +53,7 @@ class OpenJobs(StorePart):
     def queues(self) -> list[str]:
         """Return the queues of open jobs, sorted. Reads the index once for each queue, not for each job."""
         found: list[str] = []
-        following = by_index("jobs_open", select(func.min(_job.queue)).where(_OPEN))
+        following = select(func.min(_job.queue)).where(_OPEN)
         with self.database.reading() as connection:
             last = connection.execute(following).scalar()
             while last is not None:
@@ -101,7 +99,7 @@ class OpenJobs(StorePart):
         ``without``: queues to leave out. ``without_dropped``: queues whose jobs are left out if the broker dropped
         their work. ``without_types``: job types to leave out.
         """
-        statement = _timed(_job.id, _job.queue, _job.run_at).order_by(_job.run_at, _job.id)
+        statement = self._timed(_job.id, _job.queue, _job.run_at).order_by(_job.run_at, _job.id)
         if without:
             statement = statement.where(_job.queue.not_in(without))
         if without_types:
@@ -115,7 +113,7 @@ class OpenJobs(StorePart):
     def earliest_timed(self) -> datetime | None:
         """Return when the first job is due whose work is not placed yet and not paused; None when there is none."""
         rules = RulesInForce.of(self.rules())
-        statement = _timed(_job.run_at).order_by(_job.run_at).limit(1)
+        statement = self._timed(_job.run_at).order_by(_job.run_at).limit(1)
         if rules.paused_queues:
             statement = statement.where(_job.queue.not_in(rules.paused_queues))
         if rules.paused_types:
@@ -228,9 +226,8 @@ class OpenJobs(StorePart):
         with self.database.reading() as connection:
             return [_gated_run(row) for row in connection.execute(statement)]
 
-
-def _timed(*columns: ColumnElement[Any]) -> Select[Any]:
-    return by_index("jobs_timed", select(*columns).where(_TIMED))
+    def _timed(self, *columns: ColumnElement[Any]) -> Select[Any]:
+        return select(*columns).where(tables.TIMED_ON[self.database.dialect])
 
 
 def _gated_run(row: Any) -> GatedRun:

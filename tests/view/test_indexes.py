@@ -6,13 +6,16 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, event, make_url
 
+from jobtape.consumer.folding import fold_messages
 from jobtape.schemas.job import JobState
 from jobtape.view.store import JobQuery, Store
 from tests.view.samples import NOON, record, submitted, succeeded
+from tests.view.test_rebuilds import fold_all
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -20,7 +23,6 @@ READS: dict[str, tuple[str, Callable[[Store], object]]] = {
     "timers": ("jobs_timed", lambda store: len(store.open_jobs.timed(10))),
     "timers without": ("jobs_timed", lambda store: len(store.open_jobs.timed(10, ["a"], ["b"], ["c"]))),
     "earliest timer": ("jobs_timed", lambda store: store.open_jobs.earliest_timed()),
-    "queues": ("jobs_open", lambda store: store.open_jobs.queues()),
 }
 
 
@@ -37,11 +39,13 @@ LISTS: dict[str, tuple[str, JobQuery]] = {
 def test_index_gives_the_order(store: Store, database_url: str, read: str) -> None:
     record(store, *(submitted(n, run_at=NOON + timedelta(days=n)) for n in range(20)))
     index, call = READS[read]
-    with executed() as statements:
-        assert call(store)
-    for plan in plans(database_url, statements):
+    for _ in range(2):
+        with executed() as statements:
+            assert call(store)
+        plan = plans(database_url, statements)[-1]
         assert len(plan) == 1, plan
         assert index in plan[0]
+        switch_to_a_rebuild(store)
 
 
 @pytest.mark.parametrize("kind", LISTS)
@@ -52,6 +56,7 @@ def test_list_uses_the_index_with_the_fewest_jobs(store: Store, database_url: st
     record(store, *many, *ended, *(succeeded(each) for each in ended))
     record(store, *(submitted(n, type="rare", queue="side", run_at=later) for n in range(50, 54)))
     index, query = LISTS[kind]
+    switch_to_a_rebuild(store)
     with executed() as statements:
         found = store.list_jobs(query)
     assert [job.id for job in found] == sorted((job.id for job in found), reverse=True)
@@ -61,13 +66,19 @@ def test_list_uses_the_index_with_the_fewest_jobs(store: Store, database_url: st
     assert index in plan[0]
 
 
+def switch_to_a_rebuild(store: Store) -> None:
+    """Replace the tables of jobs, which gives the indexes other names."""
+    begun = store.rebuilds.begin(uuid4().hex)
+    assert store.rebuilds.switch(fold_all(store, begun), fold_messages) is not None
+
+
 @contextmanager
 def executed() -> Iterator[list[tuple[str, Any]]]:
-    """Yield the statements with an index that are executed in the block, and their parameters."""
+    """Yield the reads of jobs that are executed in the block, and their parameters."""
     found: list[tuple[str, Any]] = []
 
     def note(_connection: object, _cursor: object, sql: str, parameters: Any, *_: object) -> None:
-        if "FROM jobs INDEXED" in sql:
+        if "FROM jobs" in sql and "run_at" in sql:
             found.append((sql, parameters))
 
     event.listen(Engine, "before_cursor_execute", note)
@@ -78,7 +89,7 @@ def executed() -> Iterator[list[tuple[str, Any]]]:
 
 
 def plans(database_url: str, statements: list[tuple[str, Any]]) -> list[list[str]]:
-    """Return how SQLite would execute each statement, of which there must be one."""
+    """Return how SQLite would execute each of the statements, which must not be missing."""
     assert statements
     with sqlite3.connect(Path(make_url(database_url).database or "")) as connection:
         return [

@@ -14,8 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Engine, ExceptionContext, FromClause, create_engine, event
-from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
+from sqlalchemy import URL, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.exc import InvalidatePoolError
 
 from jobtape.schemas.errors import DatabaseUnfit
@@ -26,18 +25,10 @@ OLDEST: Final = (3, 35)
 _FILE: Final = "file"
 
 
-class _Compiler(SQLiteCompiler):
-    """Writes hints such as ``INDEXED BY``, which SQLAlchemy leaves out."""
-
-    def get_from_hint_text(self, table: FromClause, text: str | None) -> str | None:
-        return text
-
-
 def open_engine(url: URL, role: Role, timeout: float, options: dict[str, Any]) -> Engine:
     """See ``view.sql.engine.open_engine``. ``options``: SQLAlchemy's."""
     path = path_of(url)
     engine = create_engine(url, creator=partial(connect, path, role, timeout), **options)
-    engine.dialect.statement_compiler = _Compiler
     if role in ("write", "migrate"):
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
 
