@@ -71,6 +71,7 @@ def test_node_listens_on_loopback_only(node: PrivateNode) -> None:
 def test_node_has_our_configuration_and_the_callers(node: PrivateNode) -> None:
     timeout = node.ctl("eval", "application:get_env(rabbit, dead_letter_worker_publisher_confirm_timeout).")
     assert timeout.strip() == "{ok,3000}"
+    assert node.ctl("eval", "application:get_env(ra, wal_max_size_bytes).").strip() == "{ok,67108864}"
     assert node.ctl("eval", "application:get_env(rabbit, heartbeat).").strip() == "{ok,17}"
 
 

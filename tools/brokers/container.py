@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tools.brokers.amqp import Server, UnreachableError, probe
 from tools.brokers.docker import DockerError, docker, remove_container
+from tools.brokers.node_files import WAL_LIMIT
 from tools.clone import clone_name
 from tools.processes.locks import FolderInUseError, FolderLock
 from tools.processes.tethered import Tethered
@@ -14,7 +15,7 @@ from tools.processes.tethered import Tethered
 IMAGE = "rabbitmq:4.0-management"
 START_TIMEOUT = 90.0  # seconds
 # Without it, at-least-once dead-lettering can pause for up to three minutes after a restart.
-ARGUMENTS = "-rabbit dead_letter_worker_publisher_confirm_timeout 3000"
+ARGUMENTS = f"-rabbit dead_letter_worker_publisher_confirm_timeout 3000 -ra wal_max_size_bytes {WAL_LIMIT}"
 
 
 class BrokerContainer:

@@ -22,6 +22,9 @@ from tools.processes.ports import free_port
 
 # Without it, dead-lettering of a 3.10 node can pause for up to three minutes after a restart.
 ADVANCED = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 3000}]}].\n"
+WAL_LIMIT = 64 * 2**20
+"""Bytes of the log of quorum queues that RabbitMQ also keeps in memory, until it moves them to files of their own. Its
+default is 512 MiB, which a long backlog fills. Its guide to quorum queues has this value as an example."""
 LOOPBACK = "-kernel inet_dist_use_interface {127,0,0,1}"
 # Schedulers that do not spin: an idle broker should cost nothing.
 IDLE = "+sbwt none +sbwtdcpu none +sbwtdio none"
@@ -74,6 +77,7 @@ def write_files(folder: Path, settings: NodeSettings, extra_config: Sequence[str
         f"default_user = {settings.user}",
         f"default_pass = {settings.password}",
         "disk_free_limit.absolute = 50MB",
+        f"raft.wal_max_size_bytes = {WAL_LIMIT}",
         "log.console = false",
         f"log.file = {folder / 'log' / 'rabbitmq.log'}",
         *extra_config,
