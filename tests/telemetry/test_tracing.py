@@ -285,13 +285,19 @@ async def test_trace_that_is_not_sampled_makes_no_spans(running: Api, rig: Rig, 
     assert spans.get_finished_spans() == ()
 
 
-@pytest.fixture
-def ratio(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    """The spans of traces that are sampled at a half, as ``setup`` configures it."""
-    exporter, sampler = InMemorySpanExporter(), ParentBasedTraceIdRatio(0.5)
+def sampled_at(share: float, monkeypatch: pytest.MonkeyPatch) -> tuple[TracerProvider, InMemorySpanExporter]:
+    """Sample this share of traces, as ``setup`` configures it. Return the provider and its spans."""
+    exporter, sampler = InMemorySpanExporter(), ParentBasedTraceIdRatio(share)
     provider = TracerProvider(sampler=sampler, id_generator=Roots(sampler))
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(tracing, "_spans", Spans(provider))
+    return provider, exporter
+
+
+@pytest.fixture
+def ratio(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    """The spans of traces that are sampled at a half."""
+    provider, exporter = sampled_at(0.5, monkeypatch)
     yield exporter
     provider.shutdown()
 
@@ -387,11 +393,8 @@ def test_sampler_decides(sampler: Sampler, context: str | None, recorded: bool) 
 
 @pytest.fixture
 def dropped(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    """The spans of an installation whose traces are not sampled, as ``setup`` configures it: there must be none."""
-    exporter, sampler = InMemorySpanExporter(), ParentBasedTraceIdRatio(0)
-    provider = TracerProvider(sampler=sampler, id_generator=Roots(sampler))
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(tracing, "_spans", Spans(provider))
+    """The spans of an installation whose traces are not sampled: there must be none."""
+    provider, exporter = sampled_at(0, monkeypatch)
     monkeypatch.setattr(trace, "get_tracer", lambda name, *_: provider.get_tracer(name))
     yield exporter
     assert exporter.get_finished_spans() == ()
