@@ -36,7 +36,7 @@ def _some(dialect: str, table: Table) -> Select[Any]:
 
 
 def listing(database: Database, columns: Select[Any], query: JobQuery) -> Select[Any]:
-    """Return ``newest_first`` of ``columns``. SQLite has no statistics: it is told which filter has the fewest jobs."""
+    """Return ``newest_first`` of ``columns``. SQLite has no statistics, so choose the filter with fewest jobs."""
     named = (query.ids, query.labels, query.reasons, query.failures, query.flow, query.ordering_key, query.has_slots)
     # With one filter there is nothing to choose, and the others have an index of their own.
     if database.dialect == "postgresql" or len(_chosen(query)) < 2 or any(named):

@@ -4,10 +4,10 @@
 
 Two installations make no traces: they tell how equal two equal installations are measured. There is another one for
 each share of ``--sampled``. The chance of a start (where the processes lie in memory, which one was first) makes equal
-installations differ by several percent for as long as they run. So there are ``--sittings``: in each of them all
-installations are started anew, and it is drawn which of them is started first and which ones make traces.
+installations differ by several percent for as long as they run. So there are ``--sittings``. Each of them starts all
+installations again, in a random order, and chooses at random which ones make traces.
 
-In each round of a sitting all of them get ``--jobs`` jobs, in an order that is drawn for this round; each job has a
+In each round of a sitting all of them get ``--jobs`` jobs, in a random order; each job has a
 request of its own over one of ``--at-once`` connections, and all jobs are run and folded. A fifth as many jobs are
 submitted to the same installation before and are not measured, because what another one has left in the caches and in
 the queues of the machine would count. The first round of a sitting is not measured.
