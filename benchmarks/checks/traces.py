@@ -1,36 +1,37 @@
-"""Measures what traces cost: equal installations on one broker take jobs in turn, some of them with sampled traces.
+"""Measures what traces cost: an installation takes jobs in turn with and without them.
 
-    .venv/bin/python -m benchmarks.checks.traces [--broker B] [--sittings 12] [--rounds 6] [--jobs 600] [--sampled 0.1]
+    .venv/bin/python -m benchmarks.checks.traces [--broker B] [--sittings 12] [--rounds 12] [--jobs 600] [--sampled 0.1]
 
-Two installations make no traces: they tell how equal two equal installations are measured. There is another one for
-each share of ``--sampled``. The chance of a start (where the processes lie in memory, which one was first) makes equal
-installations differ by several percent for as long as they run. So there are ``--sittings``. Each of them starts all
-installations again, in a random order, and chooses at random which ones make traces.
+Two equal installations differ by several percent for as long as they run, by chance: where the processes lie in memory,
+which one was started first. So one installation is compared with itself: its processes are told to make traces or not
+(``benchmarks.rig.traced_part``). There are ``--sittings``, each with an installation of its own.
 
-In each round of a sitting all of them get ``--jobs`` jobs, in a random order; each job has a
-request of its own over one of ``--at-once`` connections, and all jobs are run and folded. A fifth as many jobs are
-submitted to the same installation before and are not measured, because what another one has left in the caches and in
-the queues of the machine would count. The first round of a sitting is not measured.
+A round has three measurements in a random order: twice without traces, which tells how equal equal ones are measured,
+and once with them. In each of them the installation gets ``--jobs`` jobs; each job has a request of its own over one of
+``--at-once`` connections, and all jobs are run and folded. A fifth as many jobs are submitted before and are not
+measured. At the end of a measurement all spans are sent, which is a part of it. The first round of a sitting is not
+measured.
 
-Reported for each installation: its median rate; the mean, over the sittings, of the median, over the rounds of the
-sitting, of its rate divided by the mean rate of the two without traces in the same round, with the range in which this
-mean lies with a probability of 95 % (bootstrap over the sittings); and the processor time of a job. The second one
+Reported: the median rates; the mean, over the sittings, of the median, over the rounds of the sitting, of the rate
+divided by the mean rate of the two measurements without traces in the same round, with the range in which this mean
+lies with a probability of 95 % (bootstrap over the sittings); and the processor time of a job. The second measurement
 without traces is compared with the first. Metrics are not sent. The spans go to a collector that reads nothing of them;
 its processor time is reported, because it lowers the rate on the same machine.
 
-Exits 0 if the ratio of the rates is above 0.95 for each share.
+Exits 0 if the ratio of the rates is above 0.95.
 """
 
 import argparse
 import asyncio
 import os
 import random
+import signal
 import statistics
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -39,9 +40,11 @@ from typing import Final
 from benchmarks.rig.installation import TICKS, Installation, installation, options, until
 from benchmarks.rig.load.wire import Wire
 from benchmarks.rig.servers.brokers import broker
+from benchmarks.rig.traced_part import SWITCHED
 from jobtape.view.store import Store
 
 PLAIN: Final = ("without traces", "without traces, again")
+TRACED: Final = "with traces"
 MACHINE: Final = "machine"
 SLOWEST: Final = 0.95
 DRAWS: Final = 2000
@@ -83,29 +86,25 @@ class Received:
 def main() -> int:
     """Run the measurement, and return the exit status."""
     parser = options(__doc__)
-    parser.add_argument("--sittings", type=int, default=12, help="how often the installations are started")
-    parser.add_argument("--rounds", type=int, default=6, help="the measured rounds of a sitting")
+    parser.add_argument("--sittings", type=int, default=12, help="how often an installation is started")
+    parser.add_argument("--rounds", type=int, default=12, help="the measured rounds of a sitting")
     parser.add_argument("--jobs", type=int, default=600)
     parser.add_argument("--at-once", type=int, default=20)
-    parser.add_argument("--sampled", type=float, nargs="+", default=[0.1], help="the shares of traces that are sampled")
-    parser.add_argument("--seconds", type=float, default=270, help="after which no sitting begins")
-    parser.add_argument("--seed", type=int, default=None, help="of the roles and the order")
+    parser.add_argument("--sampled", type=float, default=0.1, help="the share of traces that is sampled")
+    parser.add_argument("--seconds", type=float, default=420, help="after which no sitting begins")
     wanted = parser.parse_args()
-    shares: dict[str, float | None] = dict.fromkeys(PLAIN)
-    shares |= {f"traces, {share:.0%} sampled": share for share in wanted.sampled}
-    found = {name: Measured() for name in shares}
-    drawn = random.Random(wanted.seed)
+    found = {name: Measured() for name in (*PLAIN, TRACED)}
     end = time.monotonic() + wanted.seconds
     with broker(wanted.broker) as chosen, _collector() as (url, received):
         wanted.broker, os.environ["RABBITMQ_URL"] = "url", chosen.url
         for number in range(1, wanted.sittings + 1):
             if time.monotonic() > end:
                 break
-            with _installations(wanted, shares, url, drawn) as systems:
-                _sit(wanted, systems, found, drawn)
+            with _installation(wanted, url) as system:
+                _sit(wanted, system, found)
             medians = (f"{statistics.median(each.sittings[-1]):,.0f}" for each in found.values())
-            print(f"sitting {number}, started in the order {', '.join(systems)}: {', '.join(medians)}", flush=True)
-        if not received.batches and any(wanted.sampled):  # the last spans are sent when the parts end
+            print(f"sitting {number}: {', '.join(medians)} jobs/s", flush=True)
+        if not received.batches and wanted.sampled:
             raise RuntimeError("the collector got nothing: traces were not made")
     return _report(wanted.jobs, found, received)
 
@@ -131,9 +130,8 @@ def _report(jobs: int, found: Mapping[str, Measured], received: Received) -> int
     first = found[PLAIN[0]]
     size = f"{received.batches} batches of spans, {received.size / 1024:,.0f} KiB"
     print(f"{len(first.sittings)} sittings, {len(first.rates)} rounds; {size}")
-    traced = sum(measured.submitted for name, measured in found.items() if name not in PLAIN)
-    print(f"the collector's processor time: {received.cpu / traced * 1e6:,.1f} µs a job")
-    return 0 if all(ratio > SLOWEST for name, ratio in ratios.items() if name not in PLAIN) else 1
+    print(f"the collector's processor time: {received.cpu / found[TRACED].submitted * 1e6:,.1f} µs a job with traces")
+    return 0 if ratios[TRACED] > SLOWEST else 1
 
 
 def _processes(measured: Measured) -> float:
@@ -147,65 +145,60 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 
 
 @contextmanager
-def _installations(
-    wanted: argparse.Namespace, shares: Mapping[str, float | None], url: str, drawn: random.Random
-) -> Iterator[dict[str, Installation]]:
-    """Yield running installations by name, in the order in which they were started, which is drawn.
-
-    ``shares``: their shares of traces. ``url``: of the collector.
-    """
-    systems: dict[str, Installation] = {}
-    with ExitStack() as stack:
-        for name in drawn.sample([*shares], k=len(shares)):
-            _, made = stack.enter_context(installation(wanted))
-            made.environment["PYTHONHASHSEED"] = "0"
-            if (share := shares[name]) is not None:
-                made.environment |= {
-                    "OTEL_EXPORTER_OTLP_ENDPOINT": url,
-                    "OTEL_METRICS_EXPORTER": "none",
-                    "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
-                    "OTEL_TRACES_SAMPLER_ARG": str(share),
-                }
-            systems[name] = made
+def _installation(wanted: argparse.Namespace, url: str) -> Iterator[Installation]:
+    """Yield a running installation. ``url``: of the collector."""
+    with installation(wanted) as (_, made):
+        made.module = "benchmarks.rig.traced_part"
+        made.environment |= {
+            SWITCHED: str(made.folder / "switched"),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": url,
+            "OTEL_METRICS_EXPORTER": "none",
+            "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+            "OTEL_TRACES_SAMPLER_ARG": str(wanted.sampled),
+        }
         for part in ("projector", "api", "worker"):
-            for made in systems.values():
-                made.start(part)
-        for made in systems.values():
-            made.wait_ready()
-        yield systems
+            made.start(part)
+        made.wait_ready()
+        yield made
 
 
-def _sit(
-    wanted: argparse.Namespace,
-    systems: Mapping[str, Installation],
-    found: Mapping[str, Measured],
-    drawn: random.Random,
-) -> None:
+def _sit(wanted: argparse.Namespace, made: Installation, found: Mapping[str, Measured]) -> None:
     """Add what one sitting measures to ``found``."""
-    submitted = dict.fromkeys(systems, 0)
+    submitted = 0
     for measured in found.values():
         measured.sittings.append([])
-    with ExitStack() as stack:
-        stores = {name: made.store() for name, made in systems.items()}
-        for store in stores.values():
-            stack.callback(store.close)
+    with closing(made.store()) as store:
 
-        def take(name: str, jobs: int) -> float:
-            """Return the seconds until the installation has run ``jobs`` more jobs."""
-            submitted[name] += jobs
+        def take(name: str, jobs: int) -> None:
+            """Return when the installation has run ``jobs`` more jobs and has sent their spans."""
+            nonlocal submitted
+            submitted += jobs
             found[name].submitted += jobs
-            return _take(systems[name], stores[name], jobs, submitted[name], wanted.at_once)
+            asyncio.run(_submit(made, jobs, wanted.at_once))
+            until(lambda: _succeeded(store) == submitted, f"{jobs} jobs have succeeded", pause=PAUSE)
+            _switch(made, traced=name == TRACED)
 
         for number in range(wanted.rounds + 1):
-            for name in drawn.sample([*systems], k=len(systems)):
-                made, measured = systems[name], found[name]
+            for name in random.sample([*found], k=len(found)):
+                _switch(made, traced=name == TRACED)
                 take(name, wanted.jobs // 5)
-                before = _cpu(made)
-                seconds = take(name, wanted.jobs)
+                before, began = _cpu(made), time.monotonic()
+                take(name, wanted.jobs)
+                seconds, after = time.monotonic() - began, _cpu(made)
                 if number:
+                    measured = found[name]
                     measured.sittings[-1].append(wanted.jobs / seconds)
-                    for part, now in _cpu(made).items():
+                    for part, now in after.items():
                         measured.cpu[part] = measured.cpu.get(part, 0.0) + now - before[part]
+
+
+def _switch(made: Installation, *, traced: bool) -> None:
+    """Let all parts send their spans, and make traces from now on or not."""
+    done = Path(made.environment[SWITCHED])
+    done.write_bytes(b"")
+    for part in made.parts:
+        part.process.send_signal(signal.SIGUSR2 if traced else signal.SIGUSR1)
+    until(lambda: done.stat().st_size == len(made.parts), "all parts have sent their spans", pause=0.001)
 
 
 def _cpu(made: Installation) -> dict[str, float]:
@@ -213,14 +206,6 @@ def _cpu(made: Installation) -> dict[str, float]:
     user, nice, system, _, _, interrupts, soft, *_ = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
     machine = (user + nice + system + interrupts + soft) / TICKS
     return {part.name: part.cpu() for part in made.parts} | {MACHINE: machine}
-
-
-def _take(made: Installation, store: Store, jobs: int, all_jobs: int, at_once: int) -> float:
-    """Submit jobs, and return the seconds until ``all_jobs`` have succeeded in the view."""
-    began = time.monotonic()
-    asyncio.run(_submit(made, jobs, at_once))
-    until(lambda: _succeeded(store) == all_jobs, f"{jobs} jobs have succeeded", pause=PAUSE)
-    return time.monotonic() - began
 
 
 def _succeeded(store: Store) -> int:

@@ -64,13 +64,14 @@ class Part:
 
 @dataclass
 class Installation:
-    """The parts, and how to reach them."""
+    """The parts, and how to reach them. ``module``: what Python runs as a part."""
 
     url: str
     topology: Topology
     environment: dict[str, str]
     folder: Path
     parts: list[Part] = field(default_factory=list)
+    module: str = "jobtape"
     _started: int = 0
 
     def start(self, *command: str, **environment: str) -> Part:
@@ -79,7 +80,7 @@ class Installation:
         self._started += 1
         with path.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "jobtape", *command],
+                [sys.executable, "-m", self.module, *command],
                 env={**self.environment, **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -1,0 +1,34 @@
+"""Runs a part of an installation whose traces are switched while it runs: SIGUSR1 switches them off, SIGUSR2 on.
+
+    python -m benchmarks.rig.traced_part projector
+
+Both signals send the spans that were made before. Then they add a byte to the file that ``SWITCHED`` in the environment
+names. Without traces the process does what one does in which OpenTelemetry was never configured.
+"""
+
+import os
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from jobtape.cli.main import main
+from jobtape.telemetry import setup, tracing
+
+SWITCHED: Final = "JOBTAPE_BENCH_SWITCHED"
+
+
+def _switch(number: int, _: FrameType | None) -> None:
+    setup.flush()
+    if number == signal.SIGUSR2:
+        tracing.enable()
+    else:
+        tracing._spans = None
+    with Path(os.environ[SWITCHED]).open("ab") as file:
+        file.write(b".")
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGUSR1, _switch)
+    signal.signal(signal.SIGUSR2, _switch)
+    main()
