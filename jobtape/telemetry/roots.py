@@ -8,6 +8,8 @@ span that is then made: by Jobtape, or by FastAPI for a request. Other samplers 
 import random
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
@@ -26,6 +28,11 @@ class Roots(RandomIdGenerator):
         self._bound = _bound(sampler.get_description())
         self._decided = threading.local()
 
+    @property
+    def decides(self) -> bool:
+        """Whether it decides on traces itself."""
+        return self._bound is not None
+
     def leaves_out(self) -> bool:
         """Decide on a new trace, and return whether it is not sampled. Otherwise the caller has to make its first span
         now, in this thread.
@@ -42,6 +49,20 @@ class Roots(RandomIdGenerator):
         """Return the id that was decided for this span, or a new one for a span that was not asked for here."""
         trace_id: int | None = self._decided.__dict__.pop("trace_id", None)
         return super().generate_trace_id() if trace_id is None else trace_id
+
+    def generate_span_id(self) -> int:
+        """Return the id that ``giving`` gives, or a new one."""
+        span_id: int | None = self._decided.__dict__.pop("span_id", None)
+        return super().generate_span_id() if span_id is None else span_id
+
+    @contextmanager
+    def giving(self, trace_id: int, span_id: int) -> Iterator[None]:
+        """Give these ids to the span that this thread makes inside the block."""
+        self._decided.__dict__.update(trace_id=trace_id, span_id=span_id)
+        try:
+            yield
+        finally:
+            self._decided.__dict__.clear()
 
 
 def _bound(description: str) -> int | None:

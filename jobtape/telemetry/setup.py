@@ -153,9 +153,9 @@ def _trace(part: str, named: str) -> None:
     global _provider  # noqa: PLW0603 - OpenTelemetry has one for the process, too
     try:
         from opentelemetry import trace  # noqa: PLC0415
-        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter  # noqa: PLC0415
 
+        from jobtape.telemetry.light_span import LightProvider  # noqa: PLC0415
         from jobtape.telemetry.roots import Roots  # noqa: PLC0415
     except ImportError:
         raise JobtapeError(
@@ -163,7 +163,7 @@ def _trace(part: str, named: str) -> None:
         ) from None
     if tracing.is_configured():
         return
-    provider = TracerProvider(resource=resource_of(part))
+    provider = LightProvider(resource=resource_of(part))
     provider.id_generator = Roots(provider.sampler)  # the sampler is what the provider has read from the environment
     provider.add_span_processor(
         BatchSpanProcessor(otlp_exporter("TRACES") if named == "otlp" else ConsoleSpanExporter())

@@ -15,10 +15,12 @@ from typing import Final, Literal
 from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
 from opentelemetry.util.types import AttributeValue
 
 from jobtape.schemas.trace_context import UNSAMPLED, unsampled_context
+from jobtape.telemetry.light_span import LightProvider, LightSpans
 from jobtape.telemetry.request_span import RequestSpan, Scope
 from jobtape.telemetry.roots import Roots
 from jobtape.telemetry.work import ExecutionSpan, Send, Work
@@ -28,6 +30,8 @@ Operation = Literal["send", "process"]
 
 _DROPS: Final = "remoteParentNotSampled:AlwaysOffSampler"
 """In the description of a sampler that records nothing below a context that is not sampled."""
+_SAMPLES: Final = "remoteParentSampled:AlwaysOnSampler"
+"""In the description of a sampler that records what is below a context that is sampled."""
 _EVEN: Final = frozenset("02468ace")
 """The last digit of a context that is not sampled."""
 _SYSTEM: Final = {"messaging.system": "rabbitmq"}
@@ -117,11 +121,17 @@ class Spans:
     """Makes spans with ``provider``, by default the tracer provider of this process."""
 
     def __init__(self, provider: trace.TracerProvider | None = None) -> None:
-        self._tracer = trace.get_tracer("jobtape", version("jobtape"), provider, _SCHEMA)
+        name, number = "jobtape", version("jobtape")
+        self._tracer = trace.get_tracer(name, number, provider, _SCHEMA)
         used = provider or trace.get_tracer_provider()
         sampler, ids = getattr(used, "sampler", None), getattr(used, "id_generator", None)
-        self._parent_decides = sampler is not None and _DROPS in sampler.get_description()
+        description = "" if sampler is None else sampler.get_description()
+        self._parent_decides = _DROPS in description
         self._roots = ids if isinstance(ids, Roots) else None
+        self._light: LightSpans | None = None
+        if isinstance(used, LightProvider) and self._roots is not None and self._roots.decides:
+            scope = InstrumentationScope(name, number, _SCHEMA)
+            self._light = LightSpans(used, self._tracer, scope, self._roots, below=_SAMPLES in description)
 
     def leaves_out(self, parent: str | None) -> bool:
         """Return whether a span below ``parent`` would not be recorded. Then no span is made: most are not sampled, and
@@ -219,7 +229,11 @@ class Spans:
         attributes: dict[str, AttributeValue],
         link: SpanContext | None = None,
     ) -> Span:
-        """Start a span that is not to be left out."""
+        """Start a span that ``left_out`` did not leave out."""
+        if self._light is not None and link is None:
+            light = self._light.start(name, parent, kind, attributes)
+            if light is not None:
+                return light
         context = Context() if parent is None else trace.set_span_in_context(NonRecordingSpan(parent), Context())
         links = None if link is None else [Link(link)]
         return self._tracer.start_span(name, context=context, kind=kind, links=links, attributes=attributes)

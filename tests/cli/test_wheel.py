@@ -33,7 +33,7 @@ def order(pieces: int) -> dict[str, object]:
 """
 
 
-TELEMETRY = tuple(f"jobtape.telemetry.{name}" for name in ("metric_sender", "otlp", "roots", "spans"))
+TELEMETRY = tuple(f"jobtape.telemetry.{name}" for name in ("light_span", "metric_sender", "otlp", "roots", "spans"))
 OPTIONAL = ("jobtape.pytest_plugin", *TELEMETRY)
 """Modules that import what a user adds: pytest, and what jobtape[otel] installs."""
 WITHOUT_EXTRA = "import sys; sys.modules.update(dict.fromkeys(('opentelemetry.sdk', 'opentelemetry.exporter')))"

@@ -1,27 +1,16 @@
 """The trace context from a request to subscribers, without OpenTelemetry and with it."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import (
-    ALWAYS_OFF,
-    ALWAYS_ON,
     DEFAULT_ON,
-    Decision,
-    ParentBased,
     ParentBasedTraceIdRatio,
-    Sampler,
-    SamplingResult,
-    TraceIdRatioBased,
 )
-from opentelemetry.trace import Link, SpanKind
-from opentelemetry.util.types import Attributes
 
 from jobtape import Concurrency, Context, RetryPolicy, job
 from jobtape.schemas.errors import JobtapeError
@@ -32,6 +21,7 @@ from jobtape.schemas.topology import work_key
 from jobtape.schemas.trace_context import UNSAMPLED, unsampled_context
 from jobtape.settings import Settings
 from jobtape.telemetry import setup, tracing
+from jobtape.telemetry.light_span import LightProvider
 from jobtape.telemetry.request_span import RequestSpan
 from jobtape.telemetry.roots import Roots
 from jobtape.telemetry.spans import Spans
@@ -100,11 +90,11 @@ async def running(settings: Settings, rig: Rig) -> AsyncIterator[Api]:
     store.close()
 
 
-@pytest.fixture(params=[False, True])
+@pytest.fixture(params=[TracerProvider, LightProvider])
 def spans(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
     """The spans that are made in the test, and OpenTelemetry switched on for it by an application or by ``setup``."""
     exporter = InMemorySpanExporter()
-    provider = TracerProvider(id_generator=Roots(DEFAULT_ON)) if request.param else TracerProvider()
+    provider = request.param(id_generator=Roots(DEFAULT_ON)) if request.param is LightProvider else TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(tracing, "_spans", Spans(provider))
     monkeypatch.setattr(trace, "get_tracer", lambda name, *_: provider.get_tracer(name))
@@ -288,7 +278,7 @@ async def test_trace_that_is_not_sampled_makes_no_spans(running: Api, rig: Rig, 
 def sampled_at(share: float, monkeypatch: pytest.MonkeyPatch) -> tuple[TracerProvider, InMemorySpanExporter]:
     """Sample this share of traces, as ``setup`` configures it. Return the provider and its spans."""
     exporter, sampler = InMemorySpanExporter(), ParentBasedTraceIdRatio(share)
-    provider = TracerProvider(sampler=sampler, id_generator=Roots(sampler))
+    provider = LightProvider(sampler=sampler, id_generator=Roots(sampler))
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(tracing, "_spans", Spans(provider))
     return provider, exporter
@@ -325,10 +315,11 @@ async def test_sampling_is_decided_once_for_each_trace(running: Api, rig: Rig, r
             assert tracing.read_traceparent(context) == context
 
 
-def test_root_that_is_sampled_gets_the_id_that_was_decided_on() -> None:
+@pytest.mark.parametrize("kind", [TracerProvider, LightProvider])
+def test_root_that_is_sampled_gets_the_id_that_was_decided_on(kind: type[TracerProvider]) -> None:
     sampler = ParentBasedTraceIdRatio(0.3)
     exporter = InMemorySpanExporter()
-    provider = TracerProvider(sampler=sampler, id_generator=Roots(sampler))
+    provider = kind(sampler=sampler, id_generator=Roots(sampler))
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     spans = Spans(provider)
     contexts = []
@@ -340,54 +331,6 @@ def test_root_that_is_sampled_gets_the_id_that_was_decided_on() -> None:
     assert recorded == [context.split("-")[1] for context in sampled]
     assert 60 < len(set(recorded)) == len(recorded) < 180
     assert all(tracing.read_traceparent(context) == context and int(context[-2:], 16) & 1 for context in sampled)
-    provider.shutdown()
-
-
-class Named(Sampler):
-    """Drops what is called "process x"."""
-
-    def should_sample(
-        self,
-        parent_context: contexts.Context | None,
-        trace_id: int,
-        name: str,
-        kind: SpanKind | None = None,
-        attributes: Attributes = None,
-        links: Sequence[Link] | None = None,
-        trace_state: Any = None,
-    ) -> SamplingResult:
-        return SamplingResult(Decision.DROP if name == "process x" else Decision.RECORD_AND_SAMPLE, attributes)
-
-    def get_description(self) -> str:
-        return "Named"
-
-
-@pytest.mark.parametrize(
-    ("sampler", "context", "recorded"),
-    [
-        (ALWAYS_ON, None, True),
-        (ALWAYS_OFF, None, False),
-        (ParentBased(ALWAYS_OFF), None, False),
-        (ParentBased(ALWAYS_OFF), PARENT, True),
-        (ALWAYS_OFF, PARENT, False),
-        (TraceIdRatioBased(0.0), None, False),
-        (ParentBased(TraceIdRatioBased(1.0)), None, True),
-        (Named(), None, False),
-        (ParentBased(Named()), None, False),
-        (ParentBased(Named()), PARENT, True),
-        (ParentBased(ALWAYS_ON, remote_parent_sampled=ALWAYS_OFF), PARENT, False),
-    ],
-)
-def test_sampler_decides(sampler: Sampler, context: str | None, recorded: bool) -> None:
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider(sampler=sampler, id_generator=Roots(sampler))
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    spans = Spans(provider)
-    span = spans.started("process", "x", Work("a job", "add"), context)
-    if span is not None:
-        span.end()
-        assert context is None or span.traceparent.split("-")[1] == context.split("-")[1]
-    assert [each.name for each in exporter.get_finished_spans()] == ["process x"] * recorded
     provider.shutdown()
 
 
