@@ -1,6 +1,6 @@
 """Measures what traces cost: an installation takes jobs in turn with and without them.
 
-    .venv/bin/python -m benchmarks.checks.traces [--broker B] [--sittings 12] [--rounds 12] [--jobs 600] [--sampled 0.1]
+    .venv/bin/python -m benchmarks.checks.traces [--broker B] [--sittings 12] [--rounds 3] [--jobs 2500] [--sampled 0.1]
 
 Two equal installations differ by several percent for as long as they run, by chance: where the processes lie in memory,
 which one was started first. So one installation is compared with itself: its processes are told to make traces or not
@@ -9,14 +9,15 @@ which one was started first. So one installation is compared with itself: its pr
 A round has three measurements in a random order: twice without traces, which tells how equal equal ones are measured,
 and once with them. In each of them the installation gets ``--jobs`` jobs; each job has a request of its own over one of
 ``--at-once`` connections, and all jobs are run and folded. A fifth as many jobs are submitted before and are not
-measured. At the end of a measurement all spans are sent, which is a part of it. The first round of a sitting is not
-measured.
+measured. At the end of a measurement all spans are sent, which is a part of it; a measurement lasts some seconds, so
+they are sent about as often as usual. The first round of a sitting is not measured.
 
-Reported: the median rates; the mean, over the sittings, of the median, over the rounds of the sitting, of the rate
-divided by the mean rate of the two measurements without traces in the same round, with the range in which this mean
-lies with a probability of 95 % (bootstrap over the sittings); and the processor time of a job. The second measurement
-without traces is compared with the first. Metrics are not sent. The spans go to a collector that reads nothing of them;
-its processor time is reported, because it lowers the rate on the same machine.
+Reported: the median rates, and the processor time of a job in each process; and, for the rate and the processor time of
+all processes, the mean, over the sittings, of the median, over the rounds of the sitting, of the value divided by the
+mean of the two measurements without traces in the same round, with the range in which this mean lies with a probability
+of 95 % (bootstrap over the sittings). The second measurement without traces is compared with the first. Metrics are not
+sent. The spans go to a collector that reads nothing of them; its processor time is reported, because it lowers the rate
+on the same machine.
 
 Exits 0 if the ratio of the rates is above 0.95.
 """
@@ -56,11 +57,13 @@ _JOB: Final = {"type": "add", "payload": {"x": 1, "y": 2}}
 
 @dataclass
 class Measured:
-    """``sittings``: the rates of each sitting, in jobs a second, one for each round. ``cpu``: seconds of each part, and
-    of the machine, in all rounds. ``submitted``: the jobs of all sittings, also those that were not measured.
+    """``sittings``: the rates of each sitting, in jobs a second, one for each round. ``processes``: likewise the
+    seconds of processor time of all processes. ``cpu``: the seconds of each part and of the machine in all rounds.
+    ``submitted``: the jobs of all sittings, also those that were not measured.
     """
 
     sittings: list[list[float]] = field(default_factory=list)
+    processes: list[list[float]] = field(default_factory=list)
     cpu: dict[str, float] = field(default_factory=dict)
     submitted: int = 0
 
@@ -87,8 +90,8 @@ def main() -> int:
     """Run the measurement, and return the exit status."""
     parser = options(__doc__)
     parser.add_argument("--sittings", type=int, default=12, help="how often an installation is started")
-    parser.add_argument("--rounds", type=int, default=12, help="the measured rounds of a sitting")
-    parser.add_argument("--jobs", type=int, default=600)
+    parser.add_argument("--rounds", type=int, default=3, help="the measured rounds of a sitting")
+    parser.add_argument("--jobs", type=int, default=2500)
     parser.add_argument("--at-once", type=int, default=20)
     parser.add_argument("--sampled", type=float, default=0.1, help="the share of traces that is sampled")
     parser.add_argument("--seconds", type=float, default=420, help="after which no sitting begins")
@@ -119,14 +122,10 @@ def _report(jobs: int, found: Mapping[str, Measured], received: Received) -> int
         if name == PLAIN[0]:
             continue
         others = [found[each] for each in PLAIN if each != name]
-        by_sitting = [
-            statistics.median(rate / statistics.mean(those) for rate, *those in zip(*rates, strict=True))
-            for rates in zip(measured.sittings, *(each.sittings for each in others), strict=True)
-        ]
-        ratios[name] = statistics.mean(by_sitting)
-        low, high = _range(by_sitting)
-        cpu = _processes(measured) / statistics.mean(map(_processes, others))
-        print(f"{name}: rate {ratios[name]:.3f} ({low:.3f} to {high:.3f}), processor time {cpu:.3f}")
+        rates = _compared(measured.sittings, [each.sittings for each in others])
+        cpu = _compared(measured.processes, [each.processes for each in others])
+        ratios[name] = statistics.mean(rates)
+        print(f"{name}: rate {_shown(rates)}, processor time {_shown(cpu)}")
     first = found[PLAIN[0]]
     size = f"{received.batches} batches of spans, {received.size / 1024:,.0f} KiB"
     print(f"{len(first.sittings)} sittings, {len(first.rates)} rounds; {size}")
@@ -134,8 +133,17 @@ def _report(jobs: int, found: Mapping[str, Measured], received: Received) -> int
     return 0 if ratios[TRACED] > SLOWEST else 1
 
 
-def _processes(measured: Measured) -> float:
-    return sum(seconds for part, seconds in measured.cpu.items() if part != MACHINE)
+def _compared(of: Sequence[Sequence[float]], with_: Sequence[Sequence[Sequence[float]]]) -> list[float]:
+    """Return, for each sitting, the median over its rounds of a value divided by the mean of the others."""
+    return [
+        statistics.median(value / statistics.mean(others) for value, *others in zip(*rounds, strict=True))
+        for rounds in zip(of, *with_, strict=True)
+    ]
+
+
+def _shown(ratios: Sequence[float]) -> str:
+    low, high = _range(ratios)
+    return f"{statistics.mean(ratios):.3f} ({low:.3f} to {high:.3f})"
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
@@ -167,6 +175,7 @@ def _sit(wanted: argparse.Namespace, made: Installation, found: Mapping[str, Mea
     submitted = 0
     for measured in found.values():
         measured.sittings.append([])
+        measured.processes.append([])
     with closing(made.store()) as store:
 
         def take(name: str, jobs: int) -> None:
@@ -187,9 +196,11 @@ def _sit(wanted: argparse.Namespace, made: Installation, found: Mapping[str, Mea
                 seconds, after = time.monotonic() - began, _cpu(made)
                 if number:
                     measured = found[name]
+                    used = {part: now - before[part] for part, now in after.items()}
                     measured.sittings[-1].append(wanted.jobs / seconds)
-                    for part, now in after.items():
-                        measured.cpu[part] = measured.cpu.get(part, 0.0) + now - before[part]
+                    measured.processes[-1].append(sum(used.values()) - used[MACHINE])
+                    for part, each in used.items():
+                        measured.cpu[part] = measured.cpu.get(part, 0.0) + each
 
 
 def _switch(made: Installation, *, traced: bool) -> None:
