@@ -8,5 +8,5 @@ UNSAMPLED: Final = "unsampled"
 
 def unsampled_context(job_id: str) -> str:
     """Return the context, as a W3C ``traceparent``. No span has its ids."""
-    digits = job_id.replace("-", "")
+    digits = job_id.replace("-", "")[:-1] + "1"  # since W3C allows no id of zeros
     return f"00-{digits}-{digits[16:]}-00"

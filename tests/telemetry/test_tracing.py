@@ -453,3 +453,9 @@ def test_unknown_protocol_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
     with pytest.raises(JobtapeError, match="'grpc' is not known here"):
         setup.otlp_exporter("TRACES")
+
+
+@pytest.mark.parametrize("job_id", ["00000000-0000-0000-0000-000000000000", "019adf2e-0000-7000-8000-0000000000f0"])
+def test_context_of_a_job_is_valid_in_any_case(job_id: str) -> None:
+    context = unsampled_context(job_id)
+    assert tracing.read_traceparent(context) == context
