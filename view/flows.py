@@ -32,7 +32,11 @@ class Flows(StorePart):
     def unfinished(self) -> set[str]:
         """Return the ids of open flows and of jobs that wait for follow-ups, and of ended ones that have open jobs."""
         own = _job.gate_group == FLOW_GROUP
-        flows = select(_job.id).where(_OPEN, _job.queue == BUILTIN_QUEUE, own).where(~_job.imported)
+        flows = (
+            select(_job.id)
+            .where(tables.OPEN_ON[self.database.dialect], _job.queue == BUILTIN_QUEUE, own)
+            .where(~_job.imported)
+        )
         with self.database.reading() as connection:
             found = set(connection.scalars(flows))
             found |= set(connection.scalars(select(_job.id).where(_HELD, own)))  # jobs that have follow-ups

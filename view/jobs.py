@@ -57,7 +57,7 @@ def fewest(query: JobQuery, counts: Sequence[JobCount]) -> str:
     return min(chosen, key=reads)
 
 
-def _without_index(column: ColumnElement[str]) -> ColumnElement[str]:
+def without_index(column: ColumnElement[str]) -> ColumnElement[str]:
     """Return the column with a plus before it: SQLite uses no index for that."""
     return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
 
@@ -90,7 +90,7 @@ def newest_first(
         (job.failure, query.failures),
     )
     for filtered, values in lists:
-        column = filtered if by in (None, filtered.key) else _without_index(filtered)
+        column = filtered if by in (None, filtered.key) else without_index(filtered)
         if len(values) == 1:
             # With plain equality the index gives the order too.
             statement = statement.where(column == str(values[0]))

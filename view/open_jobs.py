@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, Select, TextClause, bindparam, func, or_, select, text, tuple_
 
 from jobtape.schemas import plainjson
 from jobtape.schemas.events import Dropped
@@ -16,11 +16,11 @@ from jobtape.schemas.job import FINAL, Job, JobRun, JobState
 from jobtape.schemas.keyed_runs import GatedRun
 from jobtape.schemas.rules.rules import RulesInForce
 from jobtape.view import tables
+from jobtape.view.jobs import without_index
 from jobtape.view.rows import gates_from_text, job_from_row
 from jobtape.view.sql.database import StorePart
 from jobtape.view.values import DueJob, HeldJob
 
-_OPEN = text(tables.OPEN)
 _NOT_TIMED = text(f"NOT ({tables.TIMED}) AND state <> 'held'")
 _HELD = text(tables.HELD)
 _HAS_SLOTS = text(tables.HAS_SLOTS)
@@ -53,7 +53,7 @@ class OpenJobs(StorePart):
     def queues(self) -> list[str]:
         """Return the queues of open jobs, sorted. Reads the index once for each queue, not for each job."""
         found: list[str] = []
-        following = select(func.min(_job.queue)).where(_OPEN)
+        following = select(func.min(_job.queue)).where(self._open)
         with self.database.reading() as connection:
             last = connection.execute(following).scalar()
             while last is not None:
@@ -66,7 +66,7 @@ class OpenJobs(StorePart):
         # At the beginning of the index are, besides it, only such jobs.
         other = (JobState.RUNNING.value, JobState.HELD.value)
         waits = (_job.run_at <= now) & _job.state.not_in(other) & ~_job.imported
-        statement = select(_job.id, _job.queue, _job.run_at).where(_OPEN, waits).order_by(_job.run_at).limit(1)
+        statement = select(_job.id, _job.queue, _job.run_at).where(self._open, waits).order_by(_job.run_at).limit(1)
         with self.database.reading() as connection:
             rows = (connection.execute(statement.where(_job.queue == queue)).first() for queue in queues)
             return {row.queue: DueJob(*row) for row in rows if row is not None}
@@ -77,11 +77,13 @@ class OpenJobs(StorePart):
         Sorted by id, from the first id after ``after``. Left out are jobs whose work is to be placed, flows, and
         imported jobs, whose work was never on a queue of this broker.
         """
+        # Otherwise SQLite would go through all jobs of the queue by id, also those that have ended.
+        job_id = _job.id if self.database.dialect == "postgresql" else without_index(_job.id)
         statement = (
             select(tables.jobs)
-            .where(_OPEN, _job.queue == queue, _job.run_at <= due, _job.cursor <= cursor, _job.id > after)
+            .where(self._open, _job.queue == queue, _job.run_at <= due, _job.cursor <= cursor, job_id > after)
             .where(~_job.imported, _NOT_TIMED, func.coalesce(_job.gate_group, "") != FLOW_GROUP)
-            .order_by(_job.id)
+            .order_by(job_id)
             .limit(limit)
         )
         with self.database.reading() as connection:
@@ -130,7 +132,7 @@ class OpenJobs(StorePart):
         """
         statement = (
             select(_job.id, _job.cursor)
-            .where(_OPEN, _job.queue == queue, _job.state == JobState.QUEUED.value, _job.placed > 0)
+            .where(self._open, _job.queue == queue, _job.state == JobState.QUEUED.value, _job.placed > 0)
             .where(~_job.imported, _job.submitted_at.is_not(None))
             .where(_job.cursor > select(tables.checkpoint.c.horizon).scalar_subquery())
             .order_by(_job.run_at)
@@ -225,6 +227,10 @@ class OpenJobs(StorePart):
         statement = _GATED_RUNS.where(_HELD, ~_job.has_slots, keyed).order_by(_job.cursor)
         with self.database.reading() as connection:
             return [_gated_run(row) for row in connection.execute(statement)]
+
+    @property
+    def _open(self) -> TextClause:
+        return tables.OPEN_ON[self.database.dialect]
 
     def _timed(self, *columns: ColumnElement[Any]) -> Select[Any]:
         return select(*columns).where(tables.TIMED_ON[self.database.dialect])

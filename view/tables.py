@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import quoted_name
 from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.util import OrderedSet
 
 from jobtape.view.packing import pack, unpack
 
@@ -79,6 +80,10 @@ metadata = MetaData()
 
 OPEN: Final = "state IN ('scheduled', 'held', 'queued', 'running', 'retrying')"
 """The SQL condition that a job is not final, as a text, so that both databases recognize that of the index."""
+OPEN_ON: Final = {"postgresql": text(OPEN), "sqlite": text(OPEN.replace("state", "+state"))}
+"""The same by dialect. SQLite has no statistics, so it would read all jobs of these states: half a second for a
+million. The plus keeps it from the index of the states, and leaves it that of these jobs.
+"""
 
 TIMED: Final = (
     "(state IN ('scheduled', 'retrying') OR (state = 'queued' AND placed = 0)) "
@@ -86,9 +91,7 @@ TIMED: Final = (
 )
 """The SQL condition of ``Job.awaits_placement`` without the held jobs, for the same reason as a text."""
 TIMED_ON: Final = {"postgresql": text(TIMED), "sqlite": text(TIMED.replace("state", "+state"))}
-"""The same by dialect. SQLite has no statistics, so it would read all jobs of these states and sort them: half a second
-for a million. The plus keeps it from the index of the states, and leaves it that of these jobs.
-"""
+"""The same by dialect, as ``OPEN_ON``."""
 
 HELD: Final = "(state = 'held' AND NOT imported)"
 """The SQL condition that the job waits for its gates."""
@@ -154,7 +157,7 @@ jobs = Table(
     Index("jobs_by_queue", "queue", "id"),
     Index("jobs_by_failure", "failure", "id", sqlite_where=_FAILED, postgresql_where=_FAILED),
     # For overdue jobs. It contains open jobs only, so it stays small.
-    Index("jobs_open", "queue", "run_at", sqlite_where=text(OPEN), postgresql_where=text(OPEN)),
+    Index("jobs_open", "queue", "run_at", sqlite_where=OPEN_ON["sqlite"], postgresql_where=text(OPEN)),
     # For the work that is to be placed, the earliest first. With the queue, so that others can be skipped.
     Index("jobs_timed", "run_at", "id", "queue", sqlite_where=TIMED_ON["sqlite"], postgresql_where=text(TIMED)),
     # For the next jobs of a group, and for the jobs that have slots.
@@ -432,6 +435,17 @@ class FoldedTables:
         return (self.jobs, self.job_labels, self.history, self.unreadable, self.tally, self.failures)
 
 
+def _order_indexes(table: Table) -> None:
+    """Let the indexes of a table be created in the order of their names, not of a set.
+
+    Of indexes that look equally good, SQLite uses the one that was created last: of these the narrower one.
+    """
+    table.indexes = OrderedSet(sorted(table.indexes, key=lambda index: str(index.name)))
+
+
+for _table in metadata.tables.values():
+    _order_indexes(_table)
+
 SERVING: Final = FoldedTables(jobs, job_labels, history, unreadable, tally, failures)
 
 
@@ -447,6 +461,7 @@ def generation(number: int) -> FoldedTables:
         made = table.to_metadata(own, name=f"{table.name}_g{number}")
         for index in made.indexes:
             index.name = quoted_name(f"{index.name}_g{number}", None)
+        _order_indexes(made)
         return made
 
     return FoldedTables(*(copy(table) for table in SERVING.each()))

@@ -23,8 +23,15 @@ READS: dict[str, tuple[str, Callable[[Store], object]]] = {
     "timers": ("jobs_timed", lambda store: len(store.open_jobs.timed(10))),
     "timers without": ("jobs_timed", lambda store: len(store.open_jobs.timed(10, ["a"], ["b"], ["c"]))),
     "earliest timer": ("jobs_timed", lambda store: store.open_jobs.earliest_timed()),
+    "queues": ("jobs_open", lambda store: store.open_jobs.queues()),
+    "oldest": ("jobs_open", lambda store: store.open_jobs.oldest(["main"], NOON + timedelta(days=30))),
 }
 
+OF_OPEN_JOBS: dict[str, Callable[[Store], object]] = {
+    "overdue": lambda store: store.open_jobs.overdue("main", NOON, 9, "", 10),
+    "flows": lambda store: store.flows.unfinished(),
+    "deliveries": lambda store: store.webhooks.waiting_deliveries(),
+}
 
 LISTS: dict[str, tuple[str, JobQuery]] = {
     "few in the state": ("jobs_by_state", JobQuery(types=["add"], states=[JobState.SUCCEEDED], limit=2)),
@@ -45,6 +52,25 @@ def test_index_gives_the_order(store: Store, database_url: str, read: str) -> No
         plan = plans(database_url, statements)[-1]
         assert len(plan) == 1, plan
         assert index in plan[0]
+        switch_to_a_rebuild(store)
+
+
+@pytest.mark.parametrize("read", OF_OPEN_JOBS)
+def test_only_open_jobs_are_read(store: Store, database_url: str, read: str) -> None:
+    for _ in range(2):
+        with executed() as statements:
+            OF_OPEN_JOBS[read](store)
+        assert "jobs_open" in plans(database_url, statements)[0][0]
+        switch_to_a_rebuild(store)
+
+
+def test_indexes_are_always_made_in_the_same_order(store: Store, database_url: str) -> None:
+    for _ in range(2):
+        with sqlite3.connect(Path(make_url(database_url).database or "")) as connection:
+            made = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'jobs' AND sql IS NOT NULL"
+            names = [name for (name,) in connection.execute(f"{made} ORDER BY rowid")]
+        assert len(names) > 5
+        assert names == sorted(names)
         switch_to_a_rebuild(store)
 
 
@@ -78,7 +104,7 @@ def executed() -> Iterator[list[tuple[str, Any]]]:
     found: list[tuple[str, Any]] = []
 
     def note(_connection: object, _cursor: object, sql: str, parameters: Any, *_: object) -> None:
-        if "FROM jobs" in sql and "run_at" in sql:
+        if "FROM jobs" in sql and "queue" in sql:
             found.append((sql, parameters))
 
     event.listen(Engine, "before_cursor_execute", note)

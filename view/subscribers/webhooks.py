@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, case, delete, func, select, text, true, update
+from sqlalchemy import ColumnElement, case, delete, func, select, true, update
 
 from jobtape.schemas.filters.selection import EventFilter
 from jobtape.schemas.job import JobState
@@ -87,7 +87,7 @@ class Webhooks(StorePart):
         waiting = (
             select(job.id, label.value)
             .join(tables.job_labels, (label.job_id == job.id) & (label.name == WEBHOOK_LABEL))
-            .where(text(tables.OPEN), job.queue == WEBHOOK_QUEUE, job.type == WEBHOOK)
+            .where(tables.OPEN_ON[self.database.dialect], job.queue == WEBHOOK_QUEUE, job.type == WEBHOOK)
             .where(job.state != JobState.RETRYING.value, ~job.imported)
         )
         with self.database.reading() as connection:
