@@ -81,7 +81,10 @@ def newest_first(
     the column whose index SQLite uses, for a query with several of them.
     """
     job = tables.jobs.c
-    statement = statement.order_by(job.id.desc()).limit(query.limit)
+    labels = [tables.job_labels.alias() for _ in query.labels]
+    # The same order, by the index of the label: SQLite does not see that, and would sort all jobs that have it.
+    order = labels[0].c.job_id if labels and not _chosen(query) else job.id
+    statement = statement.order_by(order.desc()).limit(query.limit)
     lists = (
         (job.type, query.types),
         (state, query.states),
@@ -96,8 +99,7 @@ def newest_first(
             statement = statement.where(column == str(values[0]))
         elif values:
             statement = statement.where(column.in_([str(value) for value in values]))
-    for name, value in query.labels:
-        label = tables.job_labels.alias()
+    for label, (name, value) in zip(labels, query.labels, strict=True):
         statement = statement.join(label, label.c.job_id == job.id).where(label.c.name == name, label.c.value == value)
     if query.since is not None:
         statement = statement.where(job.id >= ids.first_id_at(query.since))

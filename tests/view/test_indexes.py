@@ -92,6 +92,19 @@ def test_list_uses_the_index_with_the_fewest_jobs(store: Store, database_url: st
     assert index in plan[0]
 
 
+def test_label_gives_the_order(store: Store, database_url: str) -> None:
+    record(store, *(submitted(n, labels={"tenant": str(n % 2), "all": "1"}) for n in range(20)))
+    for labels in ([("tenant", "1")], [("tenant", "1"), ("all", "1")]):
+        query = JobQuery(labels=labels, limit=3)
+        with executed() as statements:
+            found = store.list_jobs(query)
+        assert [job.payload for job in found] == [{"x": n} for n in (19, 17, 15)]
+        (plan,) = plans(database_url, statements)
+        assert "job_labels" in plan[0]
+        assert not any("ORDER BY" in step for step in plan), plan
+        switch_to_a_rebuild(store)
+
+
 def switch_to_a_rebuild(store: Store) -> None:
     """Replace the tables of jobs, which gives the indexes other names."""
     begun = store.rebuilds.begin(uuid4().hex)
