@@ -438,7 +438,8 @@ class FoldedTables:
 def _order_indexes(table: Table) -> None:
     """Let the indexes of a table be created in the order of their names, not of a set.
 
-    Of indexes that look equally good, SQLite uses the one that was created last: of these the narrower one.
+    SQLite chooses between indexes that look equally good by that order, so statements were executed differently from
+    one installation to the next.
     """
     table.indexes = OrderedSet(sorted(table.indexes, key=lambda index: str(index.name)))
 

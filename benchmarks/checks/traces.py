@@ -3,11 +3,11 @@
     .venv/bin/python -m benchmarks.checks.traces [--broker B] [--sittings 12] [--rounds 3] [--jobs 2500] [--sampled 0.1]
 
 Two equal installations differ by several percent for as long as they run, by chance: where the processes lie in memory,
-which one was started first. So one installation is compared with itself: its processes are told to make traces or not
+the order of the starts. So one installation is compared with itself: its traces are switched on and off while it runs
 (``benchmarks.rig.traced_part``). There are ``--sittings``, each with an installation of its own.
 
-A round has three measurements in a random order: twice without traces, which tells how equal equal ones are measured,
-and once with them. In each of them the installation gets ``--jobs`` jobs; each job has a request of its own over one of
+A round has three measurements in a random order: two without traces, whose difference is the error of the measurement,
+and one with them. In each of them the installation gets ``--jobs`` jobs; each job has a request of its own over one of
 ``--at-once`` connections, and all jobs are run and folded. A fifth as many jobs are submitted before and are not
 measured. At the end of a measurement all spans are sent, which is a part of it; a measurement lasts some seconds, so
 they are sent about as often as usual. The first round of a sitting is not measured.

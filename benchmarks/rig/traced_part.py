@@ -3,7 +3,7 @@
     python -m benchmarks.rig.traced_part projector
 
 Both signals send the spans that were made before. Then they add a byte to the file that ``SWITCHED`` in the environment
-names. Without traces the process does what one does in which OpenTelemetry was never configured.
+names. While traces are off, the process makes none and decides on none, but OpenTelemetry is imported.
 """
 
 import os
@@ -16,7 +16,6 @@ from jobtape.cli.main import main
 from jobtape.telemetry import setup, tracing
 
 SWITCHED: Final = "JOBTAPE_BENCH_SWITCHED"
-
 
 _made = None
 """What makes the spans, while traces are off."""

@@ -83,7 +83,7 @@ class LightSpans:
     ) -> "LightSpan | None":
         """Start a span that is sampled; None if it has to be one of the SDK.
 
-        ``parent``: None for the first span of the trace that ``Roots.decide`` has decided on. ``attributes``: plain
+        ``parent``: None for the first span of the trace that ``Roots.leaves_out`` has decided on. ``attributes``: plain
         values.
         """
         processor = self._provider.only_processor

@@ -229,7 +229,7 @@ class Spans:
         attributes: dict[str, AttributeValue],
         link: SpanContext | None = None,
     ) -> Span:
-        """Start a span that ``left_out`` did not leave out."""
+        """Start a span that is not to be left out."""
         if self._light is not None and link is None:
             light = self._light.start(name, parent, kind, attributes)
             if light is not None:
