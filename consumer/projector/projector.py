@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 RETRY_PAUSE = 0.5
 """Seconds until a failed action is tried again, and at most between two attempts to take the lease."""
-LINGER: Final = 0.003
+LINGER: Final = 0.01
 """Seconds for which a few submissions whose work is on its queue wait for what comes next: see ``gathered``."""
 MOST_LINGERING: Final = 10
 """Submissions; with more, the next batch comes while they are committed."""
