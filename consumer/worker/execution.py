@@ -99,7 +99,8 @@ class Execution:
         self._reported = asyncio.Event()
         self._publishing: asyncio.Task[None] | None = None
         self._span: ExecutionSpan | None = None
-        self._traceparent = tracing.read_traceparent(event.context)
+        given = event.traceparent
+        self._traceparent = event.context if given is None else tracing.read_traceparent(given)
         """The trace context of the execution."""
         self._error_type: str | None = None
 

@@ -39,11 +39,11 @@ class Roots(RandomIdGenerator):
         """
         if self._bound is None:
             return False
-        trace_id = random.getrandbits(128) | 1  # neither the id nor its second half may be 0
-        if trace_id & _LOW < self._bound:
-            self._decided.trace_id = trace_id
-            return False
-        return True
+        low = random.getrandbits(64) | 1  # neither the id nor its second half may be 0
+        if low >= self._bound:
+            return True
+        self._decided.trace_id = random.getrandbits(64) << 64 | low
+        return False
 
     def generate_trace_id(self) -> int:
         """Return the id that was decided for this span, or a new one for a span that was not asked for here."""
