@@ -99,7 +99,7 @@ class Execution:
         self._reported = asyncio.Event()
         self._publishing: asyncio.Task[None] | None = None
         self._span: ExecutionSpan | None = None
-        given = event.traceparent
+        given = event.traceparent  # without it, the context follows from the job's id, and is valid
         self._traceparent = event.context if given is None else tracing.read_traceparent(given)
         """The trace context of the execution."""
         self._error_type: str | None = None
