@@ -44,7 +44,8 @@ log = logging.getLogger(__name__)
 RETRY_PAUSE = 0.5
 """Seconds until a failed action is tried again, and at most between two attempts to take the lease."""
 LINGER: Final = 0.01
-"""Seconds for which a few submissions whose work is on its queue wait for what comes next: see ``gathered``."""
+"""Seconds for which a few submissions whose work is on its queue wait for what comes next: see ``gathered``. It is
+longer than the outcome of a short job takes on a slow machine (decision 79)."""
 MOST_LINGERING: Final = 10
 """Submissions; with more, the next batch comes while they are committed."""
 _SUBMITTED: Final = f'"{Submitted.model_fields["type"].default}"'.encode()
