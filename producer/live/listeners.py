@@ -43,7 +43,7 @@ class Listeners:
         self.requests = Waiters()
         """Requests that wait for a job, and sleep until the projector has committed an event of it."""
         commits.callbacks.append(self._on_commit)
-        self.tail = HistoryTail(self._committed, self._reads, commits)
+        self.tail = HistoryTail(store, self._reads, commits)
 
     def check_room(self) -> None:
         """Raise TooBusy when no further listener is admitted."""

@@ -111,8 +111,7 @@ class JobReader:
     async def _jobs(self, job_ids: Collection[str]) -> dict[str, Job]:
         reads = self._store.awaited
         try:
-            if reads.needs_session():
-                reads.use(await self._reads.call(reads.database.own_session))
+            await reads.connect(self._reads.call)
             return await reads.jobs(job_ids)
         except NeedsThread:
             return await self._reads.call(self._store.jobs, job_ids)

@@ -1,13 +1,14 @@
 """Reads of jobs by an event loop from PostgreSQL: the same jobs as in threads, and a thread when something is wrong."""
 
 import asyncio
+from collections.abc import Callable
 
 import psycopg
 import pytest
 
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.view.loop_reads import postgres as loop_reads
-from jobtape.view.loop_reads.postgres import AwaitedReads
+from jobtape.view.loop_reads.postgres import AwaitedReads, Driver
 from jobtape.view.loop_reads.sqlite import NeedsThread
 from jobtape.view.store import Store
 from tests.databases import SessionPostgres
@@ -28,10 +29,18 @@ def reads(store: Store) -> AwaitedReads:
     return store.awaited
 
 
+async def call(function: Callable[[], Driver | None]) -> Driver | None:
+    return function()
+
+
+async def must_not_be_called(_: Callable[[], Driver | None]) -> Driver | None:
+    raise AssertionError("a session is opened though none is needed")
+
+
 async def connect(reads: AwaitedReads) -> None:
-    assert reads.needs_session()
-    reads.use(reads.database.own_session())
-    assert not reads.needs_session()
+    assert reads._needs_session()
+    await reads.connect(call)
+    await reads.connect(must_not_be_called)
 
 
 @postgresql_only
@@ -46,6 +55,43 @@ async def test_jobs_are_those_that_threads_read(store: Store, reads: AwaitedRead
     found = await reads.jobs(wanted)
     assert len(found) == 2
     assert found == store.jobs(wanted) == {each: store.job(each) for each in found}
+
+
+@postgresql_only
+async def test_newest_events_are_those_that_threads_read(store: Store, reads: AwaitedReads) -> None:
+    await connect(reads)
+    assert await reads.newest(0, 2) == store.committed.newest(0, 2)
+    first, second = submitted(1, labels={"a": "ä"}), submitted(2)
+    record(store, first, second, succeeded(first, result={"sum": 3}))
+    for after in (0, *(event.cursor for event in store.committed.newest(0, 9)[1])):
+        reach, events = await reads.newest(after, 2)
+        wanted_reach, wanted = store.committed.newest(after, 2)
+        assert reach == wanted_reach
+        assert [vars(event) for event in events] == [vars(event) for event in wanted]
+    assert not events
+
+
+@postgresql_only
+async def test_large_events_are_left_to_threads(store: Store, reads: AwaitedReads) -> None:
+    await connect(reads)
+    record(store, submitted(1, payload={"text": "x" * loop_reads.SMALL}))
+    with pytest.raises(NeedsThread):
+        await reads.newest(0, 2)
+
+
+@postgresql_only
+async def test_one_session_is_opened_for_callers_that_come_together(reads: AwaitedReads) -> None:
+    opened = 0
+
+    async def slowly(function: Callable[[], Driver | None]) -> Driver | None:
+        nonlocal opened
+        opened += 1
+        await asyncio.sleep(0)
+        return function()
+
+    await asyncio.gather(*(reads.connect(slowly) for _ in range(3)))
+    assert opened == 1
+    assert await reads.jobs([job_id(1)]) == {}
 
 
 @postgresql_only
@@ -74,7 +120,7 @@ async def test_failed_session_is_not_replaced_at_once(
         with pytest.raises(NeedsThread):
             await reads.jobs([job_id(1)])
         admin.execute("ALTER TABLE away RENAME TO jobs")
-    assert not reads.needs_session()
+    await reads.connect(must_not_be_called)
     with pytest.raises(NeedsThread):
         await reads.jobs([job_id(1)])
 
@@ -101,7 +147,7 @@ async def test_slow_answer_is_not_waited_for(
             return False
 
     await eventually(answered)
-    assert not reads.needs_session()
+    await reads.connect(must_not_be_called)
 
 
 @postgresql_only
@@ -135,9 +181,8 @@ def test_another_loop_needs_another_session(store: Store, reads: AwaitedReads) -
 
 @postgresql_only
 async def test_tables_of_another_version_are_not_read(empty: Store) -> None:
-    assert empty.awaited.needs_session()
     with pytest.raises(ViewUnavailable, match="jobtape init"):
-        empty.awaited.database.own_session()
+        await empty.awaited.connect(call)
 
 
 async def test_pooler_leaves_reads_to_threads(postgres: SessionPostgres) -> None:
@@ -145,8 +190,8 @@ async def test_pooler_leaves_reads_to_threads(postgres: SessionPostgres) -> None
         store = Store(pooled)
         store.migrate()
         begin(store)
-        store.awaited.use(store.awaited.database.own_session())
-        assert not store.awaited.needs_session()
+        await store.awaited.connect(call)
+        await store.awaited.connect(must_not_be_called)
         with pytest.raises(NeedsThread):
             await store.awaited.jobs([job_id(1)])
         store.close()
@@ -154,6 +199,6 @@ async def test_pooler_leaves_reads_to_threads(postgres: SessionPostgres) -> None
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_sqlite_is_left_to_quick_reads(store: Store) -> None:
-    assert not store.awaited.needs_session()
+    await store.awaited.connect(must_not_be_called)
     with pytest.raises(NeedsThread):
         await store.awaited.jobs([job_id(1)])

@@ -80,7 +80,7 @@ class SqliteConnection(DriverConnection):
 
     def select(self, statement: Any, parameters: Parameters) -> list[list[Any]]:
         rows = self._driver.execute(*_compiled(statement, self.dialect, parameters)).fetchall()
-        return _values(rows, statement, self.dialect)
+        return python_values(rows, statement, self.dialect)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -129,10 +129,10 @@ class PostgresConnection(DriverConnection):
             return [cursor.fetchall() for cursor in found]
 
     def select(self, statement: Any, parameters: Parameters) -> list[list[Any]]:
-        query = _encoded(statement, self.dialect, parameters)
+        query = encoded(statement, self.dialect, parameters)
         with nullcontext() if self._settings is None else self.transaction():
             rows = self._driver.execute(*query).fetchall()
-        return _values(rows, statement, self.dialect)
+        return python_values(rows, statement, self.dialect)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -168,7 +168,7 @@ class PostgresConnection(DriverConnection):
 
     def execute(self, statement: Any, parameters: Parameters | Sequence[Parameters] = ()) -> None:
         for each in _sets(parameters):
-            self._driver.execute(*_encoded(statement, self.dialect, each))
+            self._driver.execute(*encoded(statement, self.dialect, each))
 
     def exec_driver_sql(self, statement: str, rows: Rows) -> None:
         self._copies.append((statement, rows))  # a pipeline has no COPY
@@ -211,12 +211,14 @@ def _compiled(statement: Any, dialect: Dialect, parameters: Parameters) -> tuple
     return compiled.string, values
 
 
-def _encoded(statement: Any, dialect: Dialect, parameters: Parameters) -> tuple[bytes, dict[str, Any]]:
+def encoded(statement: Any, dialect: Dialect, parameters: Parameters) -> tuple[bytes, dict[str, Any]]:
+    """Return the SQL of a statement, which must be built once, and the values of its parameters for the driver."""
     text, values = _compiled(statement, dialect, parameters)
     return text.encode(), values
 
 
-def _values(rows: Rows, statement: Any, dialect: Dialect) -> list[list[Any]]:
+def python_values(rows: Rows, statement: Any, dialect: Dialect) -> list[list[Any]]:
+    """Return the driver's rows of a query with the values that its columns have in Python."""
     found = [list(row) for row in rows]
     for index, processor in _processors(statement, dialect):
         for row in found:

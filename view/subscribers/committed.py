@@ -33,12 +33,13 @@ _ACCEPTED: Final = (
     .order_by(_entry.cursor)
 )
 _NEXT: Final = _ACCEPTED.where(_entry.cursor > bindparam("after")).limit(bindparam("count")).subquery()
-_TAIL: Final = (
+NEWEST: Final = (
     select(_checkpoint.epoch, _checkpoint.offset, _checkpoint.horizon, *_NEXT.c)
     .select_from(tables.checkpoint.outerjoin(_NEXT, true()))
     .order_by(_NEXT.c.cursor)
 )
-"""The range of the history and the next events in one statement, so that they are of one moment."""
+"""The range of the history and the next events in one statement, so that they are of one moment. ``newest_from_rows``
+reads the rows."""
 _TIMES: Final = select(_entry.cursor, _entry.time).where(_entry.accepted).order_by(_entry.cursor)
 _REACH: Final = select(_checkpoint.epoch, _checkpoint.offset, _checkpoint.horizon)
 
@@ -124,10 +125,8 @@ class CommittedHistory(StorePart):
         range.
         """
         with self.database.by_driver("read") as connection:
-            rows = connection.select(_TAIL, {"after": after, "count": limit})
-        if not rows:
-            return HistoryRange(), []
-        return _range(*rows[0][:3]), [_event(row[3:]) for row in rows if row[3] is not None]
+            rows = connection.select(NEWEST, {"after": after, "count": limit})
+        return newest_from_rows(rows)
 
     def page(self, after: int, limit: int, wanted: Selection, max_bytes: int = PAGE_BYTES) -> CommittedPage:
         """Read the next ``limit`` accepted events after the cursor ``after`` and return the wanted ones of them.
@@ -181,6 +180,13 @@ class CommittedHistory(StorePart):
         with self.database.reading() as connection:
             rows = connection.execute(_TIMES.where(_entry.cursor > after).limit(limit)).all()
         return [(row.cursor, row.time) for row in rows]
+
+
+def newest_from_rows(rows: Sequence[Sequence[Any]]) -> tuple[HistoryRange, Sequence[CommittedEvent]]:
+    """Return what ``CommittedHistory.newest`` does, from the rows of ``NEWEST``."""
+    if not rows:
+        return HistoryRange(), []
+    return _range(*rows[0][:3]), [_event(row[3:]) for row in rows if row[3] is not None]
 
 
 def _range(epoch: int, offset: int | None, horizon: int) -> HistoryRange:

@@ -51,7 +51,7 @@ def test_buffer_is_limited_by_count_and_bytes() -> None:
 
 async def test_buffer_is_empty_without_listeners(view: Store, reads: ViewCalls) -> None:
     begin(view)
-    tail = HistoryTail(view.committed, reads)
+    tail = HistoryTail(view, reads)
     with tail.held():
         assert await tail.begun(10)
         record(view, submitted(0), submitted(1))
@@ -84,7 +84,7 @@ async def test_follower_returns_each_event_once_in_order(
 ) -> None:
     chance = random.Random(room)
     begin(view)
-    tail = HistoryTail(view.committed, reads, buffer=EventBuffer(max_entries=room))
+    tail = HistoryTail(view, reads, buffer=EventBuffer(max_entries=room))
     tape: list[JobEvent] = []
     received: dict[Follower, list[int]] = {}
     with tail.held():
