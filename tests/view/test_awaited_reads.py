@@ -58,6 +58,15 @@ async def test_jobs_are_those_that_threads_read(store: Store, reads: AwaitedRead
 
 
 @postgresql_only
+async def test_prepared_statements_of_the_pool_are_not_in_the_way(store: Store, reads: AwaitedReads) -> None:
+    for _ in range(9):  # psycopg prepares what it executes often
+        store.jobs([job_id(1)])
+    await connect(reads)
+    for _ in range(9):
+        assert await reads.jobs([job_id(1)]) == {}
+
+
+@postgresql_only
 async def test_newest_events_are_those_that_threads_read(store: Store, reads: AwaitedReads) -> None:
     await connect(reads)
     assert await reads.newest(0, 2) == store.committed.newest(0, 2)

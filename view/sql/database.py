@@ -85,6 +85,8 @@ class Database:
             session = self._readers.raw_connection()
             driver: psycopg.Connection[Any] = session.driver_connection  # type: ignore[assignment]
             session.detach()
+            # Another connection object of psycopg would give its prepared statements the same names.
+            driver.execute("DEALLOCATE ALL")
             return driver
 
     @contextmanager
