@@ -22,8 +22,8 @@ from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
 from jobtape.process import clock
 from jobtape.schemas.errors import BrokerUnavailable, QueueFull, TapeMissing
 from jobtape.schemas.events import CONTENT_TYPE, Deferred, EncodedEvent, JobEvent, Submitted, WorkEvent, encode, encoded
+from jobtape.schemas.events.placement import deferral
 from jobtape.schemas.messages.barrier import barrier_body
-from jobtape.schemas.placement import deferral
 from jobtape.schemas.topology import BARRIER_KEY, EVENT_KEY, Topology, work_key
 from jobtape.telemetry.instruments import publish_confirm
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from jobtape.consumer.handler_call import Call, ExitForkedChild
 from jobtape.consumer.outcome import Failure, Outcome, Success, failure, outcome_of
-from jobtape.schemas.context import current
+from jobtape.schemas.execution.context import current
 
 
 class BatchCall:

@@ -12,8 +12,8 @@ from typing import Any
 
 from jobtape.consumer.outcome import Failure, Outcome, failure, failure_of, outcome_of
 from jobtape.process import forks
-from jobtape.schemas.context import Context, current
 from jobtape.schemas.errors import PayloadInvalid
+from jobtape.schemas.execution.context import Context, current
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.telemetry import tracing
 from jobtape.telemetry.work import ExecutionSpan

@@ -16,10 +16,10 @@ from typing import Any, Final
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import ResultInvalid, class_name, text_of
 from jobtape.schemas.events import Reason
+from jobtape.schemas.execution.retry import NEVER, POLICY, Crashed, RetryAfter, RetryPolicy
 from jobtape.schemas.flows.follow_ups import FollowUps
 from jobtape.schemas.job import LONGEST_DELAY, ErrorInfo
 from jobtape.schemas.job_types.job_type import JobTypeSpec
-from jobtape.schemas.retry import NEVER, POLICY, Crashed, RetryAfter, RetryPolicy
 
 MESSAGE_LENGTH: Final = 2_000
 """Characters of an exception's text that an event contains."""

@@ -12,7 +12,6 @@ The import starts nothing and connects to nothing.
 from typing import TYPE_CHECKING, Any
 
 from jobtape.jobs import JobType, job
-from jobtape.schemas.context import Context
 from jobtape.schemas.errors import (
     BrokerUnavailable,
     EventsMissed,
@@ -28,12 +27,13 @@ from jobtape.schemas.errors import (
     UnknownJobType,
     ViewUnavailable,
 )
+from jobtape.schemas.execution.context import Context
+from jobtape.schemas.execution.results import Results
+from jobtape.schemas.execution.retry import Crashed, Fail, Retry, RetryPolicy
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.job_types.batches import Batch
 from jobtape.schemas.job_types.declared_gates import Concurrency, Debounce, Rate, Unique
 from jobtape.schemas.job_types.schedules import Cron, Every
-from jobtape.schemas.results import Results
-from jobtape.schemas.retry import Crashed, Fail, Retry, RetryPolicy
 from jobtape.schemas.submission import Options
 
 if TYPE_CHECKING:

@@ -44,9 +44,9 @@ from jobtape.loading import load_job_types
 from jobtape.outbox.engine import opened_engine
 from jobtape.outbox.forwarder import Forwarder
 from jobtape.process import running
-from jobtape.producer.http import metrics
 from jobtape.producer.http.api import build_api
 from jobtape.producer.http.problems import Problem
+from jobtape.producer.http.routes.operations import metrics
 from jobtape.producer.producer import Producer
 from jobtape.schemas.errors import JobtapeError, JobTypeInvalid
 from jobtape.schemas.job_types.secrets import check_keys

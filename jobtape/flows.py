@@ -16,7 +16,7 @@ from pydantic_core import to_jsonable_python
 
 from jobtape.jobs import JobType, Step
 from jobtape.process import running
-from jobtape.schemas import context
+from jobtape.schemas.execution import context
 from jobtape.schemas.flows.chains import PREVIOUS, free_name
 from jobtape.schemas.flows.flow import FLOW
 from jobtape.schemas.flows.graph import On, Stop

@@ -7,8 +7,8 @@ from typing import Any, Final
 from jobtape.flows import Flow
 from jobtape.jobs import JobType, Step
 from jobtape.process import running
-from jobtape.schemas.context import Context
 from jobtape.schemas.errors import PayloadInvalid
+from jobtape.schemas.execution.context import Context
 from jobtape.schemas.flows.flow import spawned_id
 from jobtape.schemas.flows.follow_ups import CONTINUATION, MAX_DEPTH, FollowUps, Signal
 from jobtape.schemas.flows.graph import On, Stop

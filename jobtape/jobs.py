@@ -8,15 +8,15 @@ from typing import Any, Generic, Protocol, overload
 from typing_extensions import TypeVar
 
 from jobtape.process import running
-from jobtape.schemas import context
+from jobtape.schemas.execution import context
+from jobtape.schemas.execution.retry import RetryPolicy
 from jobtape.schemas.job import Job
 from jobtape.schemas.job_types import job_type as jobtype
 from jobtape.schemas.job_types.batches import Batch
 from jobtape.schemas.job_types.declared_gates import Concurrency, Debounce, OnFailure, Rate, Unique
 from jobtape.schemas.job_types.payload_versions import PayloadUpcaster
 from jobtape.schemas.job_types.schedules import Times
-from jobtape.schemas.lanes import Lane
-from jobtape.schemas.retry import RetryPolicy
+from jobtape.schemas.queueing.lanes import Lane
 from jobtape.schemas.submission import Options, Submission, read_submission, submission_body
 
 R = TypeVar("R", default=Any)

@@ -8,8 +8,8 @@ from typing import Any, Final
 from jobtape.client.client import Client
 from jobtape.client.sync.client import SyncClient
 from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.execution.results import ResultsReference
 from jobtape.schemas.flows.references import NotFound, Reference
-from jobtape.schemas.results import ResultsReference
 
 PAGE: Final = 500
 NODES: Final = 100

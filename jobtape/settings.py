@@ -20,7 +20,7 @@ from pydantic_settings import (
 )
 
 from jobtape.environment import fault_of_key, fault_of_url, is_service_address, trimmed
-from jobtape.producer.service.limits import Limits
+from jobtape.producer.service.submission.limits import Limits
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.events import RelayMode
 from jobtape.schemas.job import WorkQueueName

@@ -9,8 +9,8 @@ from jobtape.producer.monitoring.health import Health
 from jobtape.producer.monitoring.statistics import StatisticsReader
 from jobtape.producer.monitoring.subscribers import Subscribers
 from jobtape.producer.service.keys import KeyRing
-from jobtape.producer.service.limits import Limits
 from jobtape.producer.service.service import READ_TIMEOUT, JobService
+from jobtape.producer.service.submission.limits import Limits
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Store

@@ -52,9 +52,9 @@ from jobtape.schemas.events import (
     Submitted,
     Succeeded,
 )
-from jobtape.schemas.failure_group import group_of
-from jobtape.schemas.gates import FLOW_GROUP, RULE_GROUP, Gates
+from jobtape.schemas.execution.failure_group import group_of
 from jobtape.schemas.job import FINAL, Job, JobState, Order, Progress, replace
+from jobtape.schemas.queueing.gates import FLOW_GROUP, RULE_GROUP, Gates
 
 _S = JobState
 _NEW: Final = Job(id="", type="", state=_S.QUEUED, run=1, attempt=1)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from jobtape.schemas import plainjson
-from jobtape.schemas.gates import Gates
-from jobtape.schemas.lanes import Lane, lane_of
+from jobtape.schemas.queueing.gates import Gates
+from jobtape.schemas.queueing.lanes import Lane, lane_of
 
 JOB_TYPE_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,119}$"
 # No dots: a queue with one is a lane of the queue before it.

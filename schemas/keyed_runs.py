@@ -16,8 +16,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from jobtape.schemas.events import CancelReason
-from jobtape.schemas.gates import Gate, Gates
 from jobtape.schemas.job import Job, JobRun, JobState
+from jobtape.schemas.queueing.gates import Gate, Gates
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ from pydantic import (
 
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import SubmissionInvalid, faults_of
-from jobtape.schemas.gates import KEY_LENGTH
 from jobtape.schemas.job import LONGEST_DELAY, MAX_LABELS, FlowNode, QueueName, Utc, WorkQueueName
-from jobtape.schemas.lanes import Lane
+from jobtape.schemas.queueing.gates import KEY_LENGTH
+from jobtape.schemas.queueing.lanes import Lane
 
 LABEL_NAME_LENGTH: Final = 64
 LABEL_VALUE_LENGTH: Final = 200

@@ -8,10 +8,10 @@ from math import ceil
 from typing import TypeVar
 
 from jobtape.schemas.events import Failed, JobEvent, Retrying, Started, Succeeded
-from jobtape.schemas.failure_group import group_of
+from jobtape.schemas.execution.failure_group import group_of
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import FINAL, Job, JobState
-from jobtape.view.statistics import Range, Sums
+from jobtape.view.jobs.statistics import Range, Sums
 from jobtape.view.store import Store
 from jobtape.view.tallies import SHORTEST, percentile
 

@@ -1,5 +1,5 @@
 """Check on the tape alone that gates were kept: order, limits, rates, unique and debounce keys. Independent of
-``schemas.gates`` and ``schemas.runs``.
+``schemas.queueing.gates`` and ``schemas.keyed_runs``.
 """
 
 from collections import defaultdict
@@ -8,8 +8,8 @@ from datetime import datetime
 
 from jobtape.schemas import fold
 from jobtape.schemas.events import JobEvent
-from jobtape.schemas.gates import Limit
 from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.queueing.gates import Limit
 
 
 def gate_problems(events: Iterable[tuple[JobEvent, int]]) -> list[str]:

@@ -5,10 +5,10 @@ from typing import Any, Final
 
 from jobtape.schemas import ids
 from jobtape.schemas.events import Submitted
+from jobtape.schemas.events.interventions import cancelled
 from jobtape.schemas.fold import evolve
-from jobtape.schemas.gates import Gates
-from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import Order
+from jobtape.schemas.queueing.gates import Gates
 from jobtape.schemas.rules.rules import SCHEDULE
 from jobtape.schemas.rules.schedule import SCHEDULE_LABEL, Schedule
 from jobtape.schemas.topology import CANCEL_KEY

@@ -15,8 +15,8 @@ from pydantic import TypeAdapter
 from pydantic_core import to_json
 
 from jobtape.schemas import plainjson
-from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import ErrorInfo, Job, JobState, Progress, replace
+from jobtape.schemas.queueing.gates import Gates
 from jobtape.view.packing import pack
 from jobtape.view.tables import utc_text
 from jobtape.view.values import HistoryRow, UnreadableRow

@@ -13,31 +13,33 @@ from sqlalchemy import bindparam, select, update
 from jobtape.schemas.cursor import FIRST_EPOCH
 from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.job import Job
-from jobtape.view import checkpoint, jobs, tables
-from jobtape.view.api_keys import ApiKey, ApiKeys
-from jobtape.view.dead_messages import DeadMessages
-from jobtape.view.flows import Flows
+from jobtape.view import checkpoint, migrate, tables
 from jobtape.view.fold_session import FoldSession
-from jobtape.view.idempotency_keys import Claim, IdempotencyKeys, KeyedSubmission, KeyState
-from jobtape.view.job_search import JobSearcher
+from jobtape.view.jobs import queries as jobs
+from jobtape.view.jobs.flows import Flows
+from jobtape.view.jobs.job_search import JobSearcher
+from jobtape.view.jobs.open_jobs import OpenJobs
+from jobtape.view.jobs.past import PastView
+from jobtape.view.jobs.statistics import Statistics
 from jobtape.view.loop_reads.postgres import AwaitedReads
 from jobtape.view.loop_reads.sqlite import NeedsThread, QuickReads
-from jobtape.view.open_jobs import OpenJobs
-from jobtape.view.past import PastView
-from jobtape.view.rates import Rates
-from jobtape.view.rebuilds import RebuildStore
-from jobtape.view.retention import JobRetention
+from jobtape.view.maintenance.rebuilds import RebuildStore
+from jobtape.view.maintenance.retention import JobRetention
+from jobtape.view.maintenance.tasks import Tasks
+from jobtape.view.records.api_keys import ApiKey, ApiKeys
+from jobtape.view.records.dead_messages import DeadMessages
+from jobtape.view.records.idempotency_keys import Claim, IdempotencyKeys, KeyedSubmission, KeyState
+from jobtape.view.records.rates import Rates
+from jobtape.view.records.worker_signs import SeenWorker, WorkerSigns
 from jobtape.view.rows import history_from_row, job_from_driver, job_from_row, storable
-from jobtape.view.sql import bulk, leases, migrate
+from jobtape.view.sql import bulk, leases
 from jobtape.view.sql.database import Database
 from jobtape.view.sql.roles import TIMEOUT
-from jobtape.view.statistics import Statistics
 from jobtape.view.subscribers.committed import CommittedEvent, CommittedHistory, CommittedPage
 from jobtape.view.subscribers.positions import Positions
 from jobtape.view.subscribers.relay_row import RelayRow
 from jobtape.view.subscribers.webhooks import Webhook, Webhooks
 from jobtape.view.tallies import ALWAYS
-from jobtape.view.tasks import Tasks
 from jobtape.view.values import (
     ByJob,
     Checkpoint,
@@ -61,7 +63,6 @@ from jobtape.view.values import (
     UnreadableRow,
     history_row,
 )
-from jobtape.view.worker_signs import SeenWorker, WorkerSigns
 
 __all__ = [
     "ApiKey",

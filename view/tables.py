@@ -299,7 +299,8 @@ tombstones = Table(
     Column("at", Double, nullable=False),
 )
 
-# Moments that a projector notes for the next one, by the clock of its host; see ``view.rates``. No part of the fold.
+# Moments that a projector notes for the next one, by the clock of its host; see ``view.records.rates``. Not part of
+# the fold.
 rates = Table(
     "rates",
     metadata,

@@ -17,9 +17,9 @@ from math import frexp
 from typing import Final
 
 from jobtape.schemas.events import EVENT_NAMES, Failed, JobEvent, Retrying, Started, Succeeded
-from jobtape.schemas.failure_group import FailureGroup, group_of
-from jobtape.schemas.gates import Gates
+from jobtape.schemas.execution.failure_group import FailureGroup, group_of
 from jobtape.schemas.job import FINAL, Job, JobState
+from jobtape.schemas.queueing.gates import Gates
 
 STATE: Final = "state "
 """Before a job's state: the measure of the jobs that are in it now."""

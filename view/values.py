@@ -11,9 +11,9 @@ from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.events import JobEvent, RelayMode
 from jobtape.schemas.filters.job_filter import JobFilter
 from jobtape.schemas.filters.job_search import JobSearch
-from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX
+from jobtape.schemas.queueing.gates import Gates
 from jobtape.view.tallies import FailureSpan, TallyKey
 
 T = TypeVar("T")

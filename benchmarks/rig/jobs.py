@@ -7,7 +7,7 @@ import time
 
 from benchmarks.peers.client import record_lateness
 from jobtape import Context, job
-from jobtape.schemas.retry import RetryPolicy
+from jobtape.schemas.execution.retry import RetryPolicy
 
 MAX_ATTEMPTS = 5
 BUG = os.environ.get("BENCH_BUG") == "1"

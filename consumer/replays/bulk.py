@@ -17,7 +17,7 @@ from jobtape.broker.link import Link
 from jobtape.broker.publisher import Publisher
 from jobtape.consumer.replays.long_task import TakenOver, TaskSlice
 from jobtape.schemas.events import Cancelled, Redriven
-from jobtape.schemas.interventions import cancelled, redriven
+from jobtape.schemas.events.interventions import cancelled, redriven
 from jobtape.schemas.job import Job, JobRun, JobState
 from jobtape.schemas.topology import CANCEL_KEY, Topology
 from jobtape.view.store import JobQuery, Store

@@ -1,7 +1,7 @@
 """Folds the whole history into a new generation of the view, and lets it replace the serving one.
 
-The serving generation is read and written meanwhile; ``view.rebuilds`` explains how. Only the folded tables are built:
-no work is placed, and subscribers get no event again.
+The serving generation is read and written meanwhile; ``view.maintenance.rebuilds`` explains how. Only the folded
+tables are built: no work is placed, and subscribers get no event again.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from jobtape.consumer.folding import fold_messages
 from jobtape.consumer.replays.by_job import fold_by_job, pause_after
 from jobtape.consumer.replays.long_task import Interrupted, TakenOver, TaskSlice
 from jobtape.schemas.errors import JobtapeError, ViewUnavailable
-from jobtape.view.comparison import ViewComparison
-from jobtape.view.rebuilds import PAGE
+from jobtape.view.maintenance.comparison import ViewComparison
+from jobtape.view.maintenance.rebuilds import PAGE
 from jobtape.view.sql.paging import PAGE_BYTES
 from jobtape.view.store import Differences, RawMessage, RebuildState, Store
 from jobtape.view.threads import DatabaseThreads

@@ -18,7 +18,7 @@ from jobtape.consumer.outcome import Outcome, failure, timed_out
 from jobtape.consumer.replays.long_task import Interrupted, TakenOver, TaskSlice
 from jobtape.consumer.replays.outcome_kinds import Change, changes
 from jobtape.schemas import plainjson
-from jobtape.schemas.context import Context
+from jobtape.schemas.execution.context import Context
 from jobtape.schemas.job import Job
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.view.store import JobQuery, Store

@@ -8,7 +8,7 @@ from jobtape.broker.stream_reader import StreamReader, TapeMessage
 from jobtape.schemas.cursor import cursor_of, offset_of
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
 from jobtape.schemas.topology import BARRIER_KEY, Topology
-from jobtape.view.rebuilds import PAGE
+from jobtape.view.maintenance.rebuilds import PAGE
 from jobtape.view.sql.paging import PAGE_BYTES, STEP
 from jobtape.view.store import Checkpoint, RawMessage
 

@@ -18,7 +18,7 @@ from typing import Final
 from jobtape.broker.queue_consumer import Delivery
 from jobtape.schemas.events import WorkEvent
 from jobtape.schemas.job_types.job_type import JobTypeSpec
-from jobtape.schemas.lanes import LANES, WEIGHTS, Lane, lane_of
+from jobtape.schemas.queueing.lanes import LANES, WEIGHTS, Lane, lane_of
 
 MOST_PROCESSES: Final = max(4, os.cpu_count() or 1)
 """How many isolated jobs of one type run at the same time, unless the type says otherwise: each has a process."""

@@ -14,7 +14,6 @@ from uuid_utils import uuid4
 from jobtape.consumer.outcome import Failure, NamedFollowUps, Outcome, Success, failure, failure_of
 from jobtape.consumer.worker.handlers.handlers import Handlers, RunningHandler
 from jobtape.schemas import ids
-from jobtape.schemas.context import Context
 from jobtape.schemas.errors import JobtapeError, ResultInvalid
 from jobtape.schemas.events import (
     Continued,
@@ -35,9 +34,10 @@ from jobtape.schemas.events import (
     encoded,
     encoded_success,
 )
+from jobtape.schemas.execution.context import Context
+from jobtape.schemas.execution.retry import RetryPolicy, next_delay
 from jobtape.schemas.job import Order, Progress
 from jobtape.schemas.job_types.job_type import JobTypeSpec
-from jobtape.schemas.retry import RetryPolicy, next_delay
 from jobtape.telemetry import instruments, tracing
 from jobtape.telemetry.work import ExecutionSpan, Work
 

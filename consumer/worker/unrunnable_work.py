@@ -12,7 +12,7 @@ from jobtape.broker.queue_consumer import Delivery
 from jobtape.process import clock
 from jobtape.schemas.errors import UnreadableEvent
 from jobtape.schemas.events import DeferReason, EncodedEvent, NewerWork, WorkEvent, decode_newer_work, encoded
-from jobtape.schemas.placement import deferral, deferred_since
+from jobtape.schemas.events.placement import deferral, deferred_since
 
 log = logging.getLogger(__name__)
 

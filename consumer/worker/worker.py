@@ -47,10 +47,10 @@ from jobtape.schemas.events import (
     encoded,
     placement_number,
 )
+from jobtape.schemas.events.interventions import cancelled
 from jobtape.schemas.fold import evolve
-from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job_types.job_type import JobTypeSpec
-from jobtape.schemas.lanes import LANES, lane_of
+from jobtape.schemas.queueing.lanes import LANES, lane_of
 from jobtape.schemas.timeouts import check_timeouts, longest_timeout, longest_wait
 from jobtape.schemas.topology import Topology, queue_of, work_key
 from jobtape.telemetry import instruments

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from jobtape.builtin.common import BUILTIN, slice_of, topology_of
 from jobtape.jobs import job
-from jobtape.schemas.context import Context
+from jobtape.schemas.execution.context import Context
 from jobtape.schemas.filters.job_filter import CANCEL, MOST_JOBS, REDRIVE, CancelRequest, RedriveRequest
 from jobtape.settings import read_settings
 

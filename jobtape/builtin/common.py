@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from jobtape.consumer.replays.long_task import Interrupted, TakenOver, TaskSlice
 from jobtape.process import garbage
-from jobtape.schemas.context import Context
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, ViewUnavailable
+from jobtape.schemas.execution.context import Context
+from jobtape.schemas.execution.retry import Crashed, Retry, RetryPolicy
 from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
-from jobtape.schemas.retry import Crashed, Retry, RetryPolicy
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
 

@@ -8,9 +8,9 @@ from pydantic import BaseModel, Field
 
 from jobtape.builtin.common import BUILTIN, slice_of, topology_of
 from jobtape.jobs import job
-from jobtape.schemas.context import Context
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.errors import ViewUnavailable
+from jobtape.schemas.execution.context import Context
 from jobtape.settings import read_settings
 
 

@@ -6,9 +6,9 @@ from pydantic import BaseModel, Field
 
 from jobtape.builtin.common import BUILTIN, slice_of
 from jobtape.jobs import job
-from jobtape.schemas.context import Context
+from jobtape.schemas.execution.context import Context
+from jobtape.schemas.execution.retry import Fail
 from jobtape.schemas.messages.replay_request import REPLAY, ReplayRequest, reason_to_refuse
-from jobtape.schemas.retry import Fail
 from jobtape.settings import read_settings
 
 

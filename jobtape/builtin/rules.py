@@ -1,8 +1,8 @@
 """``jobtape.pause``, ``jobtape.limit`` and ``jobtape.schedule``: rules, whose jobs are never run."""
 
 from jobtape.jobs import JobType
-from jobtape.schemas.gates import Limit
 from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
+from jobtape.schemas.queueing.gates import Limit
 from jobtape.schemas.rules.rules import LIMIT, PAUSE, SCHEDULE, Pause
 from jobtape.schemas.rules.schedule import Schedule
 

@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field
 from jobtape.builtin.common import BUILTIN, SLICE, slice_of
 from jobtape.jobs import job
 from jobtape.loading import load_job_types
-from jobtape.schemas.context import Context
 from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.execution.context import Context
 from jobtape.schemas.filters.job_filter import MOST_JOBS, JobFilter
 from jobtape.schemas.job import JobState
 from jobtape.settings import read_settings

@@ -14,9 +14,9 @@ from pydantic import BaseModel, Field
 
 from jobtape.jobs import job
 from jobtape.schemas import plainjson
-from jobtape.schemas.context import Context
+from jobtape.schemas.execution.context import Context
+from jobtape.schemas.execution.retry import Fail, Retry, RetryPolicy
 from jobtape.schemas.job_types.job_type import WEBHOOK_QUEUE
-from jobtape.schemas.retry import Fail, Retry, RetryPolicy
 from jobtape.schemas.webhooks.delivery import (
     DELAYS,
     MAX_ATTEMPTS,

@@ -5,22 +5,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from jobtape.cli.commands import (
-    broker,
-    bulk,
-    flows,
-    jobs,
-    keys,
-    new,
-    repairs,
-    replays,
-    rules,
-    schedules,
-    servers,
-    simulate,
-    top,
-    webhooks,
-)
+from jobtape.cli.commands import broker, bulk, flows, jobs, new, repairs, replays, servers, simulate, top
+from jobtape.cli.commands.managed import keys, rules, schedules, webhooks
 from jobtape.cli.errors import FAILED, WRONG, BrokenModule, WrongUse
 from jobtape.cli.escaping import lines, one_line
 from jobtape.cli.options import AsOf

@@ -13,9 +13,9 @@ from jobtape.client.http.answers import Answer, job_of
 from jobtape.client.http.bodies import body_of, json_of
 from jobtape.jobs import JobType
 from jobtape.schemas.errors import faults_of, first_fault
-from jobtape.schemas.gates import Limit
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.job_types.schedules import Times
+from jobtape.schemas.queueing.gates import Limit
 from jobtape.schemas.rules.schedule import Ticks
 from jobtape.schemas.submission import Options
 

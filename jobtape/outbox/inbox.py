@@ -15,8 +15,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from jobtape.outbox.sessions import AsyncTransaction, SyncTransaction, is_async, within, within_async
 from jobtape.outbox.tables import INBOX
 from jobtape.schemas import plainjson
-from jobtape.schemas.context import Context
 from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.execution.context import Context
 
 _c = INBOX.c
 _INSERTS: Final[dict[str, Callable[..., Any]]] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}

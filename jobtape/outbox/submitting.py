@@ -13,7 +13,7 @@ from jobtape.outbox.tables import OUTBOX
 from jobtape.outbox.wakeups import wake_at_commit
 from jobtape.process import running
 from jobtape.producer.service.ids import new_job_id, utc_now
-from jobtape.producer.service.limits import Limits
+from jobtape.producer.service.submission.limits import Limits
 from jobtape.producer.service.submission.order_check import order_for
 from jobtape.producer.service.submission.submitter import Submitter
 from jobtape.schemas.errors import JobtapeError, SubmissionInvalid

@@ -7,7 +7,7 @@ names of ``FIELDS``.
 import logging
 from typing import Any, Final
 
-from jobtape.schemas.context import current
+from jobtape.schemas.execution.context import current
 from jobtape.telemetry import tracing
 
 FIELDS: Final = ("job_id", "job_type", "run", "attempt", "trace_id", "span_id")

@@ -19,7 +19,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
 from opentelemetry.util.types import AttributeValue
 
-from jobtape.schemas.trace_context import UNSAMPLED, unsampled_context
+from jobtape.schemas.events.trace_context import UNSAMPLED, unsampled_context
 from jobtape.telemetry.light_span import LightProvider, LightSpans
 from jobtape.telemetry.request_span import RequestSpan, Scope
 from jobtape.telemetry.roots import Roots

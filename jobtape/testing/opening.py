@@ -11,7 +11,7 @@ from jobtape.app import JobTypes, by_name
 from jobtape.broker.declare import remove_namespace
 from jobtape.broker.link import openers
 from jobtape.process import clock
-from jobtape.schemas.lanes import queues_of
+from jobtape.schemas.queueing.lanes import queues_of
 from jobtape.settings import Settings, read_settings
 from jobtape.testing import views
 from jobtape.testing.broker.broker import MemoryBroker

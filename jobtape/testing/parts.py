@@ -15,7 +15,7 @@ from jobtape.process import clock
 from jobtape.producer.producer import Producer
 from jobtape.producer.service.submission.order_check import recorder
 from jobtape.schemas.errors import JobtapeError
-from jobtape.schemas.lanes import queues_of
+from jobtape.schemas.queueing.lanes import queues_of
 from jobtape.settings import Settings
 from jobtape.testing.loop import MovableLoop
 from jobtape.view.store import Store

@@ -17,7 +17,7 @@ from jobtape.schemas.errors import UnreadableEvent
 from jobtape.schemas.events import JobEvent, decode
 from jobtape.schemas.fold import fold
 from jobtape.schemas.job import Job, JobState
-from jobtape.schemas.tape_file import TapeFileInvalid, read_header, read_lines
+from jobtape.schemas.messages.tape_file import TapeFileInvalid, read_header, read_lines
 
 SHOWN: Final = 20
 """Kinds of differences that the error names."""

@@ -10,9 +10,9 @@ from uuid_utils import uuid7
 from jobtape.consumer.handler_call import Call
 from jobtape.consumer.outcome import Failure, NamedFollowUps, Outcome, timed_out
 from jobtape.jobs import JobType
-from jobtape.schemas.context import Context
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.events import Reason
+from jobtape.schemas.execution.context import Context
 from jobtape.schemas.flows.follow_ups import FollowUps
 from jobtape.schemas.job import ErrorInfo, Progress
 

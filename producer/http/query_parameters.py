@@ -19,10 +19,10 @@ from pydantic import (
 from jobtape.schemas import ids, plainjson
 from jobtape.schemas.cursor import MAX_CURSOR
 from jobtape.schemas.events import EndReason
-from jobtape.schemas.failure_group import FailureId
+from jobtape.schemas.execution.failure_group import FailureId
 from jobtape.schemas.filters.job_search import LONGEST_TEXT, JobSearch, Part, value_search, value_searches
-from jobtape.schemas.gates import GateKey
 from jobtape.schemas.job import JobState, JobTypeName, Utc, WorkQueueName
+from jobtape.schemas.queueing.gates import GateKey
 from jobtape.view.store import JobQuery
 
 LARGEST_PAGE: Final = 1000

@@ -11,10 +11,10 @@ from pydantic_core import to_json
 
 from jobtape.producer.http.problems import ProblemDetails
 from jobtape.schemas import plainjson
+from jobtape.schemas.events.upcast import newest
 from jobtape.schemas.job import ErrorInfo, Job, JobState, Progress
 from jobtape.schemas.job_types.secrets import without_secrets
-from jobtape.schemas.lanes import Lane
-from jobtape.schemas.upcast import newest
+from jobtape.schemas.queueing.lanes import Lane
 from jobtape.view.store import HistoryRow
 
 POLL_AFTER: Final = 1

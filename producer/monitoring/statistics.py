@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from jobtape.producer.service.shared import Shared
 from jobtape.producer.service.view_calls import ViewCalls
-from jobtape.view.statistics import FailureCount, JobCount, Range, Sums
+from jobtape.view.jobs.statistics import FailureCount, JobCount, Range, Sums
 from jobtape.view.store import DueJob, Store
 from jobtape.view.tallies import MINUTES_KEPT, Ages
 
@@ -140,7 +140,7 @@ class StatisticsReader:
     async def failures(
         self, wanted: Plan, limit: int, before: tuple[datetime, str] | None, group_ids: Sequence[str] = ()
     ) -> list[FailureCount]:
-        """Return groups of failures, at most a second old. See ``view.statistics.Statistics.failures``."""
+        """Return groups of failures, at most a second old. See ``view.jobs.statistics.Statistics.failures``."""
 
         def read(of: Plan) -> list[FailureCount]:
             return self._store.statistics.failures(of.within, limit, before, group_ids)

@@ -33,7 +33,7 @@ from jobtape.producer.service.view_calls import ViewCalls
 from jobtape.schemas.access import Caller, Scope
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX
-from jobtape.view.api_keys import MOST_KEYS, ApiKey
+from jobtape.view.records.api_keys import MOST_KEYS, ApiKey
 from jobtape.view.store import Store
 
 PREFIX: Final = "jobtape_"

@@ -14,11 +14,11 @@ from jobtape.producer.service.service import JobService
 from jobtape.producer.service.submission.order_check import names
 from jobtape.producer.service.submission.submitter import publish_each
 from jobtape.schemas.errors import SubmissionInvalid, UnknownJobType
-from jobtape.schemas.gates import Limit
-from jobtape.schemas.interventions import cancelled
+from jobtape.schemas.events.interventions import cancelled
 from jobtape.schemas.job import Job
 from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
-from jobtape.schemas.lanes import queues_of
+from jobtape.schemas.queueing.gates import Limit
+from jobtape.schemas.queueing.lanes import queues_of
 from jobtape.schemas.rules.rules import LIMIT, PAUSE, SCHEDULE, Pause
 from jobtape.schemas.rules.schedule import SCHEDULE_LABEL, Schedule
 from jobtape.schemas.submission import Submission

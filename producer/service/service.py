@@ -13,14 +13,14 @@ from uuid_utils import uuid4
 from jobtape.producer.service.barrier import Barrier, SharedBarrier
 from jobtape.producer.service.errors import JobFinal, JobNotFinal, SignalTaken, SubmissionNotKept, ViewBehind
 from jobtape.producer.service.ids import utc_now
-from jobtape.producer.service.limits import Limits
 from jobtape.producer.service.submission.idempotency import Idempotency, KeyedOrder, checked_key, has_submission, reused
+from jobtape.producer.service.submission.limits import Limits
 from jobtape.producer.service.submission.order_check import check_payload, check_signals, order_for
 from jobtape.producer.service.submission.submitter import Submitter
 from jobtape.producer.service.time_travel import TimeTravel
 from jobtape.producer.service.view_calls import JobReader, ViewCalls
+from jobtape.schemas.events.interventions import cancelled, redriven, released, signalled
 from jobtape.schemas.fold import MAX_SIGNALS, evolve
-from jobtape.schemas.interventions import cancelled, redriven, released, signalled
 from jobtape.schemas.job import Job, JobRun, JobState
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.submission import Spawned, Submission

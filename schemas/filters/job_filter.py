@@ -17,10 +17,10 @@ from pydantic import (
 
 from jobtape.schemas import ids
 from jobtape.schemas.events import EndReason
-from jobtape.schemas.failure_group import FailureId
+from jobtape.schemas.execution.failure_group import FailureId
 from jobtape.schemas.filters.job_search import LONGEST_TEXT, JobSearch, Part, value_searches
-from jobtape.schemas.gates import KEY_LENGTH
 from jobtape.schemas.job import FINAL, JobState, JobTypeName, Utc, WorkQueueName
+from jobtape.schemas.queueing.gates import KEY_LENGTH
 
 REDRIVE: Final = "jobtape.redrive"
 CANCEL: Final = "jobtape.cancel"

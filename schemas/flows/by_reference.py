@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from jobtape.schemas.execution.results import ResultsReference
 from jobtape.schemas.flows.flow import RecordedFlow, RecordedNode
 from jobtape.schemas.flows.references import Reference, reference_of
 from jobtape.schemas.flows.state import FlowState
-from jobtape.schemas.results import ResultsReference
 
 
 def referable(flow: RecordedFlow, node: RecordedNode) -> dict[str, list[Reference]]:

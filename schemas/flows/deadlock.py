@@ -8,7 +8,7 @@ of them would ever go on.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from jobtape.schemas.gates import Gate
+from jobtape.schemas.queueing.gates import Gate
 
 
 class Wait(NamedTuple):

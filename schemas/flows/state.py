@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 from jobtape.schemas.flows.flow import child_id, recorded_flow_of
 from jobtape.schemas.flows.graph import OVER, Decision, NodeState
-from jobtape.schemas.gates import Gate
 from jobtape.schemas.job import FINAL, Job, JobState, replace
+from jobtape.schemas.queueing.gates import Gate
 
 _Part = Literal["open", "succeeded", "failed", "outdated"]
 """How a job counts for its node. ``outdated``: it ended before the current run of the flow and has to run again."""

@@ -10,9 +10,9 @@ from jobtape.schemas.flows.flow import FLOW, MAX_NODES, NodeName
 from jobtape.schemas.flows.graph import On, Stop
 from jobtape.schemas.flows.references import Reference
 from jobtape.schemas.fold import MAX_SIGNALS
-from jobtape.schemas.gates import KEY_LENGTH
 from jobtape.schemas.job import LONGEST_DELAY, MAX_LABELS, QueueName
-from jobtape.schemas.lanes import Lane
+from jobtape.schemas.queueing.gates import KEY_LENGTH
+from jobtape.schemas.queueing.lanes import Lane
 from jobtape.schemas.submission import CORRELATION_ID_LENGTH, LabelName, LabelValue
 
 NODE_OPTIONS: Final = ("queue", "lane", "timeout", "max_attempts", "ordering_key", "labels")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, get_args
 
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid
-from jobtape.schemas.gates import (
+from jobtape.schemas.queueing.gates import (
     KEY_LENGTH,
     LONGEST_DEBOUNCE,
     LONGEST_RATE,

@@ -16,6 +16,8 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic_core import PydanticSerializationError
 
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid, ResultInvalid, described, faults_of, first_fault
+from jobtape.schemas.execution.results import Results, reference_in
+from jobtape.schemas.execution.retry import RetryPolicy
 from jobtape.schemas.job import JOB_TYPE_PATTERN, QUEUE_PATTERN
 from jobtape.schemas.job_types import declared
 from jobtape.schemas.job_types.batches import Batch, one_job_of
@@ -25,9 +27,7 @@ from jobtape.schemas.job_types.schedules import Times, declared_schedules
 from jobtape.schemas.job_types.secrets import SecretFields, secrets_in, without
 from jobtape.schemas.job_types.signature import Signature, handler_of, where_of
 from jobtape.schemas.job_types.values import NotStorable, PageValues, PayloadValues, ResultValues
-from jobtape.schemas.lanes import LANES, Lane
-from jobtape.schemas.results import Results, reference_in
-from jobtape.schemas.retry import RetryPolicy
+from jobtape.schemas.queueing.lanes import LANES, Lane
 
 R = TypeVar("R")
 DEFAULT_QUEUE: Final = "default"
@@ -45,7 +45,7 @@ SMALLEST_MEMORY: Final = 2**20
 class JobTypeSpec:
     """One kind of job. Calling it calls the handler, which is useful in tests.
 
-    ``lane``: that of its jobs; its queue then has lanes (see ``schemas.lanes``).
+    ``lane``: that of its jobs; its queue then has lanes (see ``schemas.queueing.lanes``).
     ``isolate``: the handler runs in its own process, which may allocate ``memory`` bytes more than at the start of the
     job (None: no limit). ``concurrency``: how many jobs run at once in one worker. ``batch``: see ``Batch``.
     ``ordering_key``, ``on_failure``,

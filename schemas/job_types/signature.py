@@ -14,9 +14,9 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from pydantic import BaseModel, ConfigDict, RootModel, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
-from jobtape.schemas.context import Context
 from jobtape.schemas.errors import JobTypeInvalid
-from jobtape.schemas.results import Results
+from jobtape.schemas.execution.context import Context
+from jobtape.schemas.execution.results import Results
 
 
 class Signature:

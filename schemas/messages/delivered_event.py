@@ -7,8 +7,8 @@ from typing import Any
 from jobtape.schemas import events, plainjson
 from jobtape.schemas.errors import UnreadableEvent
 from jobtape.schemas.events import Failed, JobEvent, Retrying, Succeeded
+from jobtape.schemas.events.upcast import newest
 from jobtape.schemas.job import ErrorInfo
-from jobtape.schemas.upcast import newest
 
 CURSOR: str = "cursor"
 """The name of the attribute that is added to the CloudEvent."""

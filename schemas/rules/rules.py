@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from jobtape.schemas.gates import Limit, NewLimits
 from jobtape.schemas.job import JobTypeName, WorkQueueName
-from jobtape.schemas.lanes import lanes_of
+from jobtape.schemas.queueing.gates import Limit, NewLimits
+from jobtape.schemas.queueing.lanes import lanes_of
 from jobtape.schemas.rules.schedule import Schedule
 
 PAUSE: Final = "jobtape.pause"

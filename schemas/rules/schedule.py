@@ -16,8 +16,8 @@ from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from jobtape.schemas import ids
-from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import Order, Utc
+from jobtape.schemas.queueing.gates import Gates
 
 SCHEDULE_LABEL: Final = "schedule"
 """The label of a tick's job that has the schedule's name."""

@@ -10,9 +10,9 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobtape.schemas import ids
-from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import Order
 from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX, WEBHOOK_QUEUE
+from jobtape.schemas.queueing.gates import Gates
 
 WEBHOOK: Final = f"{BUILTIN_PREFIX}webhook"
 WEBHOOK_LABEL: Final = "webhook"

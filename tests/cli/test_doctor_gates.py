@@ -5,10 +5,10 @@ from datetime import timedelta
 from jobtape.cli.doctor.findings import Findings
 from jobtape.cli.doctor.gates import MOST, examine_gates
 from jobtape.schemas.events import JobEvent, submitted
+from jobtape.schemas.events.placement import placement
 from jobtape.schemas.fold import evolve
-from jobtape.schemas.gates import DebounceKey, Gates, Limit
 from jobtape.schemas.job import Order
-from jobtape.schemas.placement import placement
+from jobtape.schemas.queueing.gates import DebounceKey, Gates, Limit
 from jobtape.schemas.rules.rules import PAUSE, RulesInForce
 from jobtape.view.store import Store
 from tests.schemas.events_of_a_job import SOURCE, Execution, at

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from jobtape.cli.doctor.findings import Findings
 from jobtape.cli.doctor.webhooks import LATE, SHOWN, examine_webhooks
-from jobtape.producer.http.metrics import _webhooks
+from jobtape.producer.http.routes.operations.metrics import _webhooks
 from jobtape.schemas.filters.selection import EventFilter
 from jobtape.view.store import Store
 from tests.view.samples import begin, record, submitted

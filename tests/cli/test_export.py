@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from jobtape.cli.tape.export import export
-from jobtape.schemas.tape_file import TapeHeader, read_header, read_lines
+from jobtape.schemas.messages.tape_file import TapeHeader, read_header, read_lines
 from jobtape.view.store import JobQuery, RawMessage, Store
 from tests.cli.installation import Installation, installation_in
 from tests.cli.programs import until

@@ -11,7 +11,7 @@ from jobtape.consumer.folding import fold_batch
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.events import encode
-from jobtape.schemas.tape_file import TapeLine, marked
+from jobtape.schemas.messages.tape_file import TapeLine, marked
 from jobtape.view.store import Store
 from tests.view.samples import begin, commit, submitted
 

@@ -5,8 +5,8 @@ import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from jobtape.schemas.gates import DebounceKey, Gates, Limit, UniqueKey
 from jobtape.schemas.job import FINAL
+from jobtape.schemas.queueing.gates import DebounceKey, Gates, Limit, UniqueKey
 from jobtape.view.store import Store
 from tests.consumer.installation import Rig, order_event
 from tests.ledger import Ledger

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from jobtape.schemas.events.interventions import cancelled
 from jobtape.schemas.fold import evolve
-from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.topology import CANCEL_KEY
 from jobtape.view.store import Store
 from tests.checker import Checker

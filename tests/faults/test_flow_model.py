@@ -19,13 +19,13 @@ import pytest
 
 from jobtape.cli.tape.export import export
 from jobtape.schemas.events import Succeeded
+from jobtape.schemas.events.interventions import cancelled, redriven
 from jobtape.schemas.flows.graph import NodeState
 from jobtape.schemas.flows.outcomes import WORKER
 from jobtape.schemas.flows.state import FlowState
 from jobtape.schemas.fold import evolve
-from jobtape.schemas.interventions import cancelled, redriven
 from jobtape.schemas.job import Job, JobState
-from jobtape.schemas.tape_file import TapeHeader
+from jobtape.schemas.messages.tape_file import TapeHeader
 from jobtape.schemas.topology import CANCEL_KEY
 from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker

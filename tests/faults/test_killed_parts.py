@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jobtape.schemas.gates import Gates
-from jobtape.schemas.interventions import released
+from jobtape.schemas.events.interventions import released
 from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.queueing.gates import Gates
 from jobtape.schemas.rules.rules import LIMIT, PAUSE
 from jobtape.view.store import Store
 from tests.checker import Checker

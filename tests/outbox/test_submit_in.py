@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from jobtape import Context, JobState, Options, PayloadInvalid
-from jobtape.schemas import context
 from jobtape.schemas.errors import JobtapeError, SubmissionInvalid
+from jobtape.schemas.execution import context
 from jobtape.view.sql.urls import parse_url
 from tests.faults.jobs import add
 from tests.outbox.user_database import KINDS, Kind, UserDatabase, outbox, submit

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from jobtape.schemas import events, plainjson
-from jobtape.schemas.gates import Gates, Limit
 from jobtape.schemas.job import ErrorInfo, FlowNode, Order
+from jobtape.schemas.queueing.gates import Gates, Limit
 from tests.schemas.events_of_a_job import JOB, at
 
 text = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=8)

@@ -4,7 +4,7 @@ import traceback
 
 import pytest
 
-from jobtape.schemas.failure_group import FailureGroup, group_of
+from jobtape.schemas.execution.failure_group import FailureGroup, group_of
 from jobtape.schemas.job import ErrorInfo
 
 HEAD = "Traceback (most recent call last):\n"

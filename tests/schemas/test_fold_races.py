@@ -7,8 +7,8 @@ import pytest
 
 from jobtape.schemas.events import JobEvent
 from jobtape.schemas.fold import MAX_SIGNALS, evolve, fold
-from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import Job
+from jobtape.schemas.queueing.gates import Gates
 from tests.schemas.events_of_a_job import (
     JOB,
     ORDER,

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from jobtape.jobs import job
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid
-from jobtape.schemas.gates import CATCH_UP, SLACK, Gates, GateState, Limit
 from jobtape.schemas.job_types.declared_gates import Concurrency, Rate
+from jobtape.schemas.queueing.gates import CATCH_UP, SLACK, Gates, GateState, Limit
 
 ORDERED = Gates(ordering_key="a")
 
@@ -150,7 +150,7 @@ def test_rates_are_forgotten_only_when_they_would_be_open(steps: list[tuple[int,
 def test_rates_of_many_keys_need_no_more_memory_than_those_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     state = GateState(0.0)
     state._most_rates = 100
-    monkeypatch.setattr("jobtape.schemas.gates._RATES_KEPT", 100)
+    monkeypatch.setattr("jobtape.schemas.queueing.gates._RATES_KEPT", 100)
     weekly = Gates(limits=(Limit(name="weekly", key="a", at_most=1, per=7 * 86_400),))
     state.take_slots("first", weekly, 0.0)
     for n in range(5000):

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, RootModel
 
-from jobtape.schemas.context import Context
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid
+from jobtape.schemas.execution.context import Context
+from jobtape.schemas.execution.results import Results
 from jobtape.schemas.job_types.job_type import DEFAULT_QUEUE, DEFAULT_TIMEOUT, JobTypeSpec
-from jobtape.schemas.results import Results
 
 
 class Mail(BaseModel):

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from jobtape import Debounce, Unique, job
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid
-from jobtape.schemas.gates import Conflict, DebounceKey, Gate, Gates, UniqueKey
 from jobtape.schemas.job import JobRun, JobState
 from jobtape.schemas.keyed_runs import GatedRun, KeyedRuns, RunToCancel
+from jobtape.schemas.queueing.gates import Conflict, DebounceKey, Gate, Gates, UniqueKey
 from tests.schemas.events_of_a_job import at
 
 STEPS = st.lists(

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobtape.schemas.events import Deferred, Failed, JobEvent, NewerWork, Placed, decode_newer_work, encode
+from jobtape.schemas.events.placement import MAX_RESCUES, deferral, deferred_since, placement, placement_id, rescue
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job
-from jobtape.schemas.placement import MAX_RESCUES, deferral, deferred_since, placement, placement_id, rescue
 from tests.schemas.events_of_a_job import (
     JOB,
     ORDER,

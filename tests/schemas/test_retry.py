@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobtape.schemas.execution.retry import NEVER, POLICY, Fail, Retry, RetryAfter, RetryPolicy, next_delay
 from jobtape.schemas.job import LONGEST_DELAY
-from jobtape.schemas.retry import NEVER, POLICY, Fail, Retry, RetryAfter, RetryPolicy, next_delay
 
 DOUBLING = RetryPolicy(max_attempts=5, first=1, factor=2, longest=10, jitter=0)
 policies = st.builds(

@@ -8,8 +8,8 @@ import pytest
 from pydantic import AliasChoices, BaseModel, Field, Secret, SecretBytes, SecretStr
 
 from jobtape import job
-from jobtape.producer.service.limits import Limits
 from jobtape.producer.service.submission.idempotency import digest_of
+from jobtape.producer.service.submission.limits import Limits
 from jobtape.producer.service.submission.order_check import order_for
 from jobtape.schemas.errors import PayloadInvalid
 from jobtape.schemas.job import Order

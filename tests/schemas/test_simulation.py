@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobtape.schemas.gates import Gates, Limit
-from jobtape.schemas.simulation import PastRun, simulated_waits
+from jobtape.schemas.queueing.gates import Gates, Limit
+from jobtape.schemas.queueing.simulation import PastRun, simulated_waits
 
 RUNS = st.lists(
     st.tuples(st.integers(0, 60), st.integers(0, 20), st.sampled_from(["a", "b", "c"]), st.booleans()), max_size=40

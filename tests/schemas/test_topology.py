@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jobtape import job
 from jobtape.schemas import topology
 from jobtape.schemas.job import QUEUE_PATTERN
-from jobtape.schemas.lanes import base_of, lane_of, lanes_of, queues_of
+from jobtape.schemas.queueing.lanes import base_of, lane_of, lanes_of, queues_of
 from jobtape.schemas.rules.rules import PAUSE, RulesInForce
 from jobtape.schemas.topology import Bounds, Topology, queue_of, result_patterns
 

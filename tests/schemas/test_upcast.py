@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobtape.schemas.errors import UnreadableEvent
-from jobtape.schemas.upcast import CURRENT_VERSION, UPCASTERS, Upcaster, upcast
+from jobtape.schemas.events.upcast import CURRENT_VERSION, UPCASTERS, Upcaster, upcast
 
 
 def first_to_second(raw: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,8 +1,8 @@
 """Events of version 1 are read, folded and delivered as version 2, and are not changed on the tape."""
 
-from jobtape.schemas import events, plainjson, upcast
+from jobtape.schemas import events, plainjson
 from jobtape.schemas.cursor import cursor_of
-from jobtape.schemas.events import EVENT_NAMES, JobEvent
+from jobtape.schemas.events import EVENT_NAMES, JobEvent, upcast
 from jobtape.schemas.fold import fold
 from jobtape.schemas.job import JobState
 from jobtape.schemas.messages.delivered_event import DeliveredEvent, decode_delivered, encode_delivered

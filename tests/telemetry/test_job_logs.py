@@ -9,7 +9,7 @@ import pytest
 from jobtape import Context, job
 from jobtape.cli.log_output import JsonLines, OneLine, json_line
 from jobtape.cli.supervisor.child import Output
-from jobtape.schemas.context import current
+from jobtape.schemas.execution.context import current
 from jobtape.schemas.topology import work_key
 from jobtape.telemetry.job_logs import JobFilter
 from tests.conftest import MakeTopology

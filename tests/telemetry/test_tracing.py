@@ -15,10 +15,10 @@ from opentelemetry.sdk.trace.sampling import (
 from jobtape import Concurrency, Context, RetryPolicy, job
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.events import Submitted
+from jobtape.schemas.events.trace_context import UNSAMPLED, unsampled_context
 from jobtape.schemas.filters.selection import Selection
 from jobtape.schemas.messages.delivered_event import decode_delivered
 from jobtape.schemas.topology import work_key
-from jobtape.schemas.trace_context import UNSAMPLED, unsampled_context
 from jobtape.settings import Settings
 from jobtape.telemetry import setup, tracing
 from jobtape.telemetry.light_span import LightProvider

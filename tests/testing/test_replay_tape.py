@@ -8,7 +8,7 @@ import pytest
 
 from jobtape import job
 from jobtape.cli.tape.export import export
-from jobtape.schemas.tape_file import TapeFileInvalid, TapeHeader
+from jobtape.schemas.messages.tape_file import TapeFileInvalid, TapeHeader
 from jobtape.testing import memory, replay_tape
 from jobtape.view.store import Store
 from tests.testing import jobs

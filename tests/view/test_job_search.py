@@ -6,10 +6,10 @@ import pytest
 
 from jobtape.schemas import events, ids
 from jobtape.schemas.filters.job_search import JobSearch, value_search
-from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import ErrorInfo, JobState
-from jobtape.view import job_search
-from jobtape.view.job_search import Redriven
+from jobtape.schemas.queueing.gates import Gates
+from jobtape.view.jobs import job_search
+from jobtape.view.jobs.job_search import Redriven
 from jobtape.view.store import JobQuery, Store
 from tests.schemas.events_of_a_job import placed
 from tests.view.samples import SOURCE, job_id, record, submitted, succeeded

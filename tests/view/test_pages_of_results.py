@@ -3,7 +3,7 @@
 import pytest
 
 from jobtape.schemas.cursor import cursor_of
-from jobtape.view import flows
+from jobtape.view.jobs import flows
 from jobtape.view.store import Store
 from tests.view.samples import job_id, record, submitted, succeeded
 

@@ -17,7 +17,8 @@ from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.events import JobEvent, Submitted
 from jobtape.schemas.fold import evolve, fold
 from jobtape.schemas.job import Job, JobState, Order
-from jobtape.view import past, values
+from jobtape.view import values
+from jobtape.view.jobs import past
 from jobtape.view.store import JobQuery, Store
 from tests.schemas import job_lives as lives
 from tests.schemas import reference

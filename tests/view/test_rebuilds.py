@@ -14,9 +14,9 @@ from jobtape.consumer.folding import fold_messages
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.errors import UnreadableEvent, ViewUnavailable
 from jobtape.schemas.events import decode
-from jobtape.view import comparison as comparing
-from jobtape.view import rebuilds
-from jobtape.view.comparison import ViewComparison
+from jobtape.view.maintenance import comparison as comparing
+from jobtape.view.maintenance import rebuilds
+from jobtape.view.maintenance.comparison import ViewComparison
 from jobtape.view.sql import paging
 from jobtape.view.store import ByJob, Differences, FoldedBatch, JobQuery, RawMessage, RebuildState, Store
 from jobtape.view.values import UnreadableRow

@@ -8,7 +8,7 @@ from jobtape.consumer.folding import fold_messages
 from jobtape.schemas.events import JobEvent, encode
 from jobtape.schemas.filters.selection import EventFilter
 from jobtape.schemas.job import FlowNode
-from jobtape.view import retention
+from jobtape.view.maintenance import retention
 from jobtape.view.store import JobQuery, RawMessage, Store
 from tests.view.samples import NOON, record, submitted, succeeded
 

@@ -16,10 +16,10 @@ from jobtape.consumer.folding import fold_messages
 from jobtape.consumer.replays.rebuild import Rebuilder
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.events import Failed, JobEvent, Placed, Retrying, Submitted, Succeeded, encode
-from jobtape.schemas.gates import Gates, Limit, UniqueKey
 from jobtape.schemas.job import ErrorInfo
+from jobtape.schemas.queueing.gates import Gates, Limit, UniqueKey
 from jobtape.view import projection, tables
-from jobtape.view.statistics import Range
+from jobtape.view.jobs.statistics import Range
 from jobtape.view.store import FoldedBatch, RawMessage, Store
 from jobtape.view.tallies import SHORTEST, Ages, duration_bucket, duration_of, percentile
 from tests.consumer.rebuild_helpers import task_slice

@@ -3,8 +3,8 @@
 from sqlalchemy import update
 
 from jobtape.view import tables
+from jobtape.view.maintenance.tasks import KEPT
 from jobtape.view.store import Store
-from jobtape.view.tasks import KEPT
 
 
 def test_begin_continues_saved_state(store: Store) -> None:

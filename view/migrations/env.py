@@ -1,4 +1,4 @@
-"""The entry point of Alembic: runs the migrations in the transaction of ``view.sql.migrate``."""
+"""The entry point of Alembic: runs the migrations in the transaction of ``view.migrate``."""
 
 from alembic import context
 

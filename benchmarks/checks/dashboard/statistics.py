@@ -27,7 +27,7 @@ from jobtape.broker.stream_reader import TapeMessage
 from jobtape.consumer import folding
 from jobtape.process import garbage
 from jobtape.schemas.events import Failed, JobEvent, Retrying, encode
-from jobtape.schemas.failure_group import group_of
+from jobtape.schemas.execution.failure_group import group_of
 from jobtape.schemas.job import Job
 from jobtape.view.store import Store
 from jobtape.view.tallies import FailureSpan, Tally

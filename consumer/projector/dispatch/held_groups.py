@@ -18,7 +18,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
-from jobtape.schemas.gates import Gate
+from jobtape.schemas.queueing.gates import Gate
 from jobtape.view.store import HeldJob
 
 KNOWN: Final = 200

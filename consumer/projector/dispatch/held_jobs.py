@@ -24,9 +24,9 @@ from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.consumer.projector.dispatch import held_groups
 from jobtape.consumer.projector.dispatch.held_groups import EVERYTHING, Group, Groups
 from jobtape.process import clock
-from jobtape.schemas.gates import Gate, Gates, GateState
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.keyed_runs import GatedRun, KeyedRuns, RunToCancel
+from jobtape.schemas.queueing.gates import Gate, Gates, GateState
 from jobtape.schemas.rules.rules import RulesInForce
 from jobtape.view.store import HeldJob
 

@@ -38,10 +38,10 @@ from jobtape.consumer.projector.dispatch.held_jobs import HeldJobs
 from jobtape.process import clock
 from jobtape.schemas.errors import QueueFull, TapeMissing
 from jobtape.schemas.events import Deferred, Dropped, Placed
-from jobtape.schemas.interventions import cancelled
+from jobtape.schemas.events.interventions import cancelled
+from jobtape.schemas.events.placement import placement, placement_id
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.keyed_runs import RunToCancel
-from jobtape.schemas.placement import placement, placement_id
 from jobtape.schemas.topology import CANCEL_KEY, work_key
 from jobtape.telemetry import tracing
 from jobtape.telemetry.work import ExecutionSpan, Work

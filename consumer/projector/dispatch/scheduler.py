@@ -19,8 +19,8 @@ from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.process import clock
 from jobtape.schemas import ids
 from jobtape.schemas.events import Submitted, submitted
+from jobtape.schemas.events.interventions import cancelled
 from jobtape.schemas.fold import evolve
-from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import FINAL, Job, JobState
 from jobtape.schemas.rules.rules import RulesInForce
 from jobtape.schemas.rules.schedule import SCHEDULE_LABEL, Schedule

@@ -23,8 +23,8 @@ from jobtape.consumer.projector.active_projector import ActiveProjector, NotActi
 from jobtape.consumer.projector.recent_events import RecentEvents
 from jobtape.process import clock
 from jobtape.schemas.events import JobEvent, submitted
+from jobtape.schemas.events.interventions import redriven
 from jobtape.schemas.filters.selection import Selection
-from jobtape.schemas.interventions import redriven
 from jobtape.schemas.job import ENDINGS, Job, JobState
 from jobtape.schemas.webhooks.delivery import WEBHOOK, WEBHOOK_LABEL, Delivery, delivery_id, delivery_order, event_body
 from jobtape.view.store import CommittedEvent, CommittedPage, FoldedBatch, Webhook

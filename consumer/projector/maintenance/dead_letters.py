@@ -26,8 +26,8 @@ from jobtape.broker.tasks import first_of, run_all
 from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.schemas.errors import UnreadableEvent
 from jobtape.schemas.events import Deferred, Dropped, Failed, Placed, WorkEvent, decode_work, placement_number
+from jobtape.schemas.events.placement import deferral, failure, rescue
 from jobtape.schemas.job import Job, JobState
-from jobtape.schemas.placement import deferral, failure, rescue
 from jobtape.schemas.topology import Topology, queue_of
 from jobtape.view.store import DeadMessage
 

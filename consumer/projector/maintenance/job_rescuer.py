@@ -24,8 +24,8 @@ from typing import Final
 from jobtape.broker.link import BROKER_ERRORS, reason_of
 from jobtape.broker.tasks import run_all
 from jobtape.consumer.projector.active_projector import ActiveProjector
+from jobtape.schemas.events.placement import rescue
 from jobtape.schemas.job import Job
-from jobtape.schemas.placement import rescue
 from jobtape.view.store import Checkpoint
 
 log = logging.getLogger(__name__)

@@ -36,9 +36,9 @@ from jobtape.broker.link import BROKER_ERRORS, reason_of
 from jobtape.broker.tasks import run_all
 from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.consumer.projector.maintenance.placed_jobs import MOST, REFILL_BELOW, PlacedJobs
+from jobtape.schemas.events.placement import rescue
 from jobtape.schemas.job import JobState
 from jobtape.schemas.messages.worker_sign import MOST_WAITING, WorkerSign
-from jobtape.schemas.placement import rescue
 from jobtape.view.store import Checkpoint, FoldedBatch, SeenWorker
 
 log = logging.getLogger(__name__)

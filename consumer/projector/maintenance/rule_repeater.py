@@ -20,9 +20,9 @@ from jobtape.broker.publisher import ExchangePublisher
 from jobtape.broker.tasks import run_all
 from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.schemas.events import Cancelled, Submitted, encode, submitted
-from jobtape.schemas.gates import Gate
-from jobtape.schemas.interventions import cancelled
+from jobtape.schemas.events.interventions import cancelled
 from jobtape.schemas.job import Job
+from jobtape.schemas.queueing.gates import Gate
 from jobtape.schemas.rules.rules import PAUSE
 from jobtape.schemas.topology import CANCEL_KEY
 

@@ -29,7 +29,7 @@ from jobtape.consumer.worker.handlers.loop_inbox import LoopInbox
 from jobtape.consumer.worker.handlers.threads import HandlerThreads
 from jobtape.consumer.worker.isolated.pool import IsolatedPool
 from jobtape.consumer.worker.same_delay import SameDelay
-from jobtape.schemas.context import Context
+from jobtape.schemas.execution.context import Context
 from jobtape.schemas.job import Order
 from jobtape.schemas.job_types.batches import Batch
 from jobtape.schemas.job_types.job_type import JobTypeSpec

@@ -31,7 +31,7 @@ from jobtape.consumer.worker.isolated.submitting import WorkerInstallation
 from jobtape.consumer.worker.isolated.wire import ChildWire, Message
 from jobtape.process import loggers as own_loggers
 from jobtape.process import running
-from jobtape.schemas.context import Context
+from jobtape.schemas.execution.context import Context
 from jobtape.schemas.job import Progress
 from jobtape.schemas.job_types.declared import job_types_in
 from jobtape.schemas.job_types.job_type import JobTypeSpec

@@ -16,7 +16,7 @@ from typing import Final
 
 from jobtape.consumer.outcome import Outcome, crashed
 from jobtape.consumer.worker.isolated.process import IsolatedProcess, ProcessNotStarted
-from jobtape.schemas.context import Context
+from jobtape.schemas.execution.context import Context
 from jobtape.schemas.job import Order
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 

@@ -15,7 +15,7 @@ from jobtape.consumer.outcome import Failure, NamedFollowUps, Outcome, Success, 
 from jobtape.consumer.worker.isolated.submitting import submit_for_child
 from jobtape.consumer.worker.isolated.wire import Message, pack, receive
 from jobtape.process import running
-from jobtape.schemas.context import Context
+from jobtape.schemas.execution.context import Context
 from jobtape.schemas.job import ErrorInfo, Order, Progress
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 

@@ -14,9 +14,9 @@ from jobtape.cli.api import connect, job_path
 from jobtape.cli.errors import OK, WrongUse
 from jobtape.cli.options import DEFAULT_URL, Json, SubmittedSince, SubmittedUntil, Url
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid
-from jobtape.schemas.gates import Gates
 from jobtape.schemas.job_types.declared_gates import LABEL, Concurrency, DeclaredGates, Rate
-from jobtape.schemas.simulation import PastRun, simulated_waits
+from jobtape.schemas.queueing.gates import Gates
+from jobtape.schemas.queueing.simulation import PastRun, simulated_waits
 
 if TYPE_CHECKING:
     from jobtape import SyncClient

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from jobtape.cli.doctor.findings import Findings
-from jobtape.schemas.gates import Gate
 from jobtape.schemas.job import JobState
 from jobtape.schemas.keyed_runs import GatedRun
+from jobtape.schemas.queueing.gates import Gate
 from jobtape.schemas.rules.rules import RulesInForce
 from jobtape.view.store import HeldJob, Store
 

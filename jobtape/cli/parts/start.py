@@ -21,7 +21,7 @@ from jobtape.jobs import JobType
 from jobtape.loading import load_job_types
 from jobtape.schemas.errors import DatabaseUnfit, JobtapeError, ViewUnavailable
 from jobtape.schemas.job_types.secrets import check_keys
-from jobtape.schemas.lanes import queues_of
+from jobtape.schemas.queueing.lanes import queues_of
 from jobtape.schemas.timeouts import check_timeouts, longest_timeout
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings, read_settings, service_notes

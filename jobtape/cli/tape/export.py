@@ -24,7 +24,7 @@ from jobtape.cli.values import position_of
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import faults_of, first_fault
 from jobtape.schemas.messages.replay_request import TapeRange
-from jobtape.schemas.tape_file import TapeHeader, end_line, entry_line, header_line
+from jobtape.schemas.messages.tape_file import TapeHeader, end_line, entry_line, header_line
 from jobtape.view.store import Store
 
 SLACK: Final = 300.0

@@ -30,7 +30,7 @@ from jobtape.producer.service.barrier import Barrier
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, ViewUnavailable
 from jobtape.schemas.events import CONTENT_TYPE
-from jobtape.schemas.tape_file import TapeFileInvalid, TapeHeader, TapeLine, marked, read_header, read_lines
+from jobtape.schemas.messages.tape_file import TapeFileInvalid, TapeHeader, TapeLine, marked, read_header, read_lines
 from jobtape.schemas.topology import EVENT_KEY, Topology
 from jobtape.view.store import RawMessage, Store
 

@@ -40,7 +40,7 @@ from jobtape.producer.service.errors import (
     TooBusy,
 )
 from jobtape.producer.service.ids import new_job_id
-from jobtape.producer.service.limits import Limits
+from jobtape.producer.service.submission.limits import Limits
 from jobtape.producer.service.view_calls import ViewCalls
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, QueueFull
 from jobtape.schemas.events import submitted

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from jobtape.producer.service.errors import PayloadTooLarge
 from jobtape.producer.service.ids import utc_now
-from jobtape.producer.service.limits import Limits
+from jobtape.producer.service.submission.limits import Limits
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import PayloadInvalid, SubmissionInvalid, UnknownJobType
 from jobtape.schemas.flows.chains import Chain
@@ -14,7 +14,6 @@ from jobtape.schemas.flows.flow import FLOW, Fork, RecordedFlow
 from jobtape.schemas.flows.follow_ups import recorded_follow_ups
 from jobtape.schemas.flows.recording import OrderOf, forked_flow, recorded_flow
 from jobtape.schemas.flows.references import is_reference
-from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import LONGEST_DELAY, Job, Order
 from jobtape.schemas.job_types.job_type import (
     BUILTIN_PREFIX,
@@ -24,7 +23,8 @@ from jobtape.schemas.job_types.job_type import (
     JobTypeSpec,
 )
 from jobtape.schemas.job_types.secrets import SecretReferenced
-from jobtape.schemas.lanes import base_of, lane_of, lane_queue, queues_with_lanes
+from jobtape.schemas.queueing.gates import Gates
+from jobtape.schemas.queueing.lanes import base_of, lane_of, lane_queue, queues_with_lanes
 from jobtape.schemas.submission import Submission
 
 _NAMES_SHOWN: Final = 50

@@ -13,15 +13,15 @@ from typing import Final, Self, TypeVar
 from jobtape.broker.publisher import Publisher
 from jobtape.producer.service.broker_watch import BrokerWatch
 from jobtape.producer.service.ids import new_job_id, utc_now
-from jobtape.producer.service.limits import Limits
+from jobtape.producer.service.submission.limits import Limits
 from jobtape.producer.service.submission.order_check import order_for
 from jobtape.schemas.errors import SubmissionInvalid, TapeMissing
 from jobtape.schemas.events import JobEvent, Submitted, submitted
 from jobtape.schemas.fold import evolve, places_no_work
-from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import Job, Order
 from jobtape.schemas.job_types.job_type import JobTypeSpec
-from jobtape.schemas.lanes import queues_of
+from jobtape.schemas.queueing.gates import Gates
+from jobtape.schemas.queueing.lanes import queues_of
 from jobtape.schemas.rules.rules import PAUSE
 from jobtape.schemas.submission import Spawned, Submission
 from jobtape.schemas.timeouts import check_timeouts

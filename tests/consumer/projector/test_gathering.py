@@ -10,9 +10,9 @@ import pytest
 from jobtape.broker.stream_reader import StreamReader
 from jobtape.consumer.projector.projector import MOST_LINGERING, gathered
 from jobtape.schemas.events import JobEvent, encode
+from jobtape.schemas.events.interventions import cancelled
 from jobtape.schemas.fold import evolve
-from jobtape.schemas.gates import Gates
-from jobtape.schemas.interventions import cancelled
+from jobtape.schemas.queueing.gates import Gates
 from tests.consumer.installation import Rig, order_event
 from tests.waiting import LIMIT
 

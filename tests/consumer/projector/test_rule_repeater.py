@@ -8,8 +8,8 @@ import pytest
 from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.consumer.projector.maintenance import rule_repeater
 from jobtape.schemas.events import JobEvent, Submitted
+from jobtape.schemas.events.interventions import cancelled
 from jobtape.schemas.fold import evolve, fold
-from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.rules.rules import LIMIT, PAUSE
 from jobtape.schemas.topology import CANCEL_KEY

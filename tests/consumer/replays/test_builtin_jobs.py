@@ -12,10 +12,10 @@ from jobtape.consumer.replays import tape_source
 from jobtape.consumer.replays.long_task import TakenOver
 from jobtape.consumer.replays.replay import Replay, replay_to_queue
 from jobtape.consumer.replays.tape_source import read_tape
-from jobtape.schemas.context import Context
 from jobtape.schemas.errors import BrokerUnavailable
+from jobtape.schemas.execution.context import Context
+from jobtape.schemas.execution.retry import POLICY
 from jobtape.schemas.filters.selection import Selection
-from jobtape.schemas.retry import POLICY
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Checkpoint, Store
 from tests.view.samples import record, submitted

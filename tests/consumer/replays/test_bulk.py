@@ -17,9 +17,9 @@ from jobtape.consumer.replays.bulk import CANCEL, REDRIVE, Bulk, run_bulk
 from jobtape.consumer.replays.long_task import Interrupted, TaskSlice
 from jobtape.consumer.worker.isolated.process import _descendants
 from jobtape.schemas.events import Succeeded
+from jobtape.schemas.events.interventions import cancelled
 from jobtape.schemas.filters.job_filter import CancelRequest, RedriveRequest
 from jobtape.schemas.fold import evolve
-from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import JobState
 from jobtape.view.store import JobQuery, Store
 from tests.consumer import jobs

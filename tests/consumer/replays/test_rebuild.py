@@ -18,9 +18,9 @@ from jobtape.schemas import fold
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.errors import PayloadInvalid, ViewUnavailable
 from jobtape.schemas.events import JobEvent
+from jobtape.schemas.execution.retry import POLICY
 from jobtape.schemas.job import Job
-from jobtape.schemas.retry import POLICY
-from jobtape.view import comparison as comparing
+from jobtape.view.maintenance import comparison as comparing
 from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker
 from tests.consumer import jobs

@@ -5,7 +5,7 @@ from typing import cast
 from jobtape import job
 from jobtape.broker.queue_consumer import Delivery
 from jobtape.consumer.worker.backlog import MOST_PROCESSES, Backlog
-from jobtape.schemas.lanes import lane_of
+from jobtape.schemas.queueing.lanes import lane_of
 from tests.schemas import events_of_a_job as facts
 
 

@@ -13,9 +13,9 @@ from jobtape.consumer.handler_call import Call
 from jobtape.consumer.outcome import Failure, Success
 from jobtape.schemas.errors import JobTypeInvalid
 from jobtape.schemas.events import Failed, Succeeded
+from jobtape.schemas.events.interventions import cancelled
+from jobtape.schemas.execution.retry import RetryPolicy
 from jobtape.schemas.fold import evolve
-from jobtape.schemas.interventions import cancelled
-from jobtape.schemas.retry import RetryPolicy
 from jobtape.schemas.topology import CANCEL_KEY
 from tests.consumer.installation import Rig
 from tests.waiting import eventually

@@ -9,8 +9,8 @@ from jobtape.broker import declare
 from jobtape.broker.publisher import ExchangePublisher
 from jobtape.consumer.worker import cancellations
 from jobtape.schemas.events import Placed, PlacedData, Submitted, encode
+from jobtape.schemas.events.interventions import cancelled
 from jobtape.schemas.fold import evolve
-from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.topology import CANCEL_KEY
 from tests.broker.proxy import Proxy
 from tests.consumer import isolated_jobs, jobs

@@ -12,7 +12,7 @@ from jobtape.consumer.outcome import Failure, Outcome, Success
 from jobtape.consumer.worker.handlers import handlers as module
 from jobtape.consumer.worker.handlers.handlers import ExecutionAborted, Handlers, RunningHandler
 from jobtape.jobs import JobType
-from jobtape.schemas.context import Context
+from jobtape.schemas.execution.context import Context
 from jobtape.schemas.job import Order
 from tests.consumer import unruly_jobs as jobs
 from tests.waiting import LIMIT, eventually, within

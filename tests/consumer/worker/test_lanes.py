@@ -9,9 +9,9 @@ import pytest
 from jobtape import RetryPolicy, job
 from jobtape.broker import declare
 from jobtape.schemas.events import Placed, Submitted
-from jobtape.schemas.gates import Gates
-from jobtape.schemas.interventions import redriven
-from jobtape.schemas.lanes import LANES, lane_of, lane_queue, lanes_of
+from jobtape.schemas.events.interventions import redriven
+from jobtape.schemas.queueing.gates import Gates
+from jobtape.schemas.queueing.lanes import LANES, lane_of, lane_queue, lanes_of
 from jobtape.view.store import Store
 from tests.consumer.installation import Rig, order_event
 from tests.waiting import eventually

@@ -11,11 +11,11 @@ from pydantic import PlainSerializer
 from jobtape.consumer.handler_call import Call
 from jobtape.consumer.outcome import MESSAGE_LENGTH, Failure, failure_of, outcome_of, timed_out
 from jobtape.jobs import JobType
-from jobtape.schemas.context import Context
 from jobtape.schemas.errors import NAME_LENGTH
 from jobtape.schemas.events import Reason
+from jobtape.schemas.execution.context import Context
+from jobtape.schemas.execution.retry import Retry, RetryPolicy
 from jobtape.schemas.job import LONGEST_DELAY
-from jobtape.schemas.retry import Retry, RetryPolicy
 
 
 class EvilText(str):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobtape.consumer.worker.handlers.handlers import Handlers
-from jobtape.schemas.context import Context
+from jobtape.schemas.execution.context import Context
 from jobtape.schemas.job import Order
 from tests.consumer import jobs
 from tests.consumer.installation import Rig

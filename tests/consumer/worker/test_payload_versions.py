@@ -8,13 +8,13 @@ import pytest
 from jobtape.consumer.outcome import Success
 from jobtape.consumer.replays.shadow import run_in_shadow
 from jobtape.consumer.subscriber_message import subscriber_message
-from jobtape.schemas import ids, placement, plainjson
-from jobtape.schemas.events import CONTENT_TYPE, Placed, Redriven, RedrivenData, Submitted, decode
+from jobtape.schemas import ids, plainjson
+from jobtape.schemas.events import CONTENT_TYPE, Placed, Redriven, RedrivenData, Submitted, decode, placement
+from jobtape.schemas.events.upcast import CURRENT_VERSION
 from jobtape.schemas.filters.selection import Selection
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import JobState
 from jobtape.schemas.topology import EVENT_KEY, work_key
-from jobtape.schemas.upcast import CURRENT_VERSION
 from jobtape.view.store import Store
 from tests.consumer import version_jobs as jobs
 from tests.consumer.installation import Rig, order_event

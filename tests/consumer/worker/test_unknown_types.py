@@ -7,8 +7,7 @@ import pytest
 
 from jobtape import JobType, RetryPolicy
 from jobtape.consumer.worker.execution import Execution
-from jobtape.schemas import placement
-from jobtape.schemas.events import Deferred, encode
+from jobtape.schemas.events import Deferred, encode, placement
 from tests.consumer import jobs
 from tests.consumer.installation import Rig, order_event
 from tests.waiting import eventually

@@ -15,8 +15,7 @@ from jobtape.producer.http.routes.jobs.submit import batch_items
 from jobtape.producer.http.websocket.requests import InvalidRequest, request_of
 from jobtape.schemas import plainjson
 from jobtape.schemas.access import ANYBODY
-from jobtape.schemas.submission import BatchSubmission
-from jobtape.schemas.tape_file import (
+from jobtape.schemas.messages.tape_file import (
     TapeFileInvalid,
     TapeHeader,
     end_line,
@@ -25,6 +24,7 @@ from jobtape.schemas.tape_file import (
     read_header,
     read_lines,
 )
+from jobtape.schemas.submission import BatchSubmission
 from tests.producer.running_api import Api, problem
 
 MARK = b"\xef\xbb\xbf"

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jobtape.broker import declare
 from jobtape.broker.link import Connection
-from jobtape.schemas.gates import Gates, Limit
+from jobtape.schemas.queueing.gates import Gates, Limit
 from jobtape.settings import Settings
 from jobtape.telemetry.metrics import METRICS
 from jobtape.view.store import Store

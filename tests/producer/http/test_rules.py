@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobtape import Concurrency, Debounce, Every, Rate, Unique, job
-from jobtape.schemas.lanes import queues_of
+from jobtape.schemas.queueing.lanes import queues_of
 from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.checker import Checker

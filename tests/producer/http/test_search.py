@@ -8,7 +8,7 @@ import pytest
 
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.filters.job_search import LONGEST_TEXT
-from jobtape.view import job_search
+from jobtape.view.jobs import job_search
 from jobtape.view.store import Store
 from tests.producer.http.test_read import fill
 from tests.producer.running_api import Api, api, problem, without_broker

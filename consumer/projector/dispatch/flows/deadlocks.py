@@ -14,8 +14,8 @@ from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.schemas.flows import outcomes
 from jobtape.schemas.flows.deadlock import Wait, deadlock
 from jobtape.schemas.flows.flow import waits_for
-from jobtape.schemas.gates import Gate, key_group
 from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.queueing.gates import Gate, key_group
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from jobtape.schemas.flows.flow import FLOW, MAX_ITEMS, RecordedNode
 from jobtape.schemas.flows.follow_ups import CONTINUATION
 from jobtape.schemas.flows.references import NotFound, Reference, resolved
 from jobtape.schemas.flows.state import FlowState
-from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.job_types.declared_gates import DeclaredGates
-from jobtape.view.flows import result_of
+from jobtape.schemas.queueing.gates import Gates
+from jobtape.view.jobs.flows import result_of
 
 _TOO_LARGE: Final = (
     "the results of the node {} have {} bytes, a payload may have {} (JOBTAPE_MAX_PAYLOAD): annotate the parameter "

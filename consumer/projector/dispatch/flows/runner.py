@@ -24,13 +24,13 @@ from jobtape.consumer.projector.dispatch.flows.payloads import PayloadFault, Pay
 from jobtape.process import clock
 from jobtape.schemas import ids
 from jobtape.schemas.events import Failed, Reason, Succeeded, submitted
+from jobtape.schemas.events.interventions import cancelled, redriven
 from jobtape.schemas.flows import outcomes
 from jobtape.schemas.flows.flow import FLOW, Fork, RecordedNode, child_id, child_order, follow_up_id, waits_for
 from jobtape.schemas.flows.graph import Decision
 from jobtape.schemas.flows.state import Expansion, FlowJob, FlowState
-from jobtape.schemas.gates import Gate, Gates
-from jobtape.schemas.interventions import cancelled, redriven
 from jobtape.schemas.job import FINAL, Job, JobRun, JobState
+from jobtape.schemas.queueing.gates import Gate, Gates
 from jobtape.schemas.topology import CANCEL_KEY
 from jobtape.view.store import FoldedBatch
 

@@ -15,7 +15,7 @@ from jobtape.producer.producer import Producer
 from jobtape.schemas.filters.job_filter import CANCEL, REDRIVE, CancelRequest, RedriveRequest
 from jobtape.schemas.job import JobState
 from jobtape.schemas.submission import Submission, read_submission
-from jobtape.view.job_search import MOST_REDRIVEN
+from jobtape.view.jobs.job_search import MOST_REDRIVEN
 from jobtape.view.store import JobQuery
 
 MOST_COUNTED: Final = 10_000

@@ -7,10 +7,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
-from jobtape.producer.http import metrics, openapi
+from jobtape.producer.http import openapi
 from jobtape.producer.http.access import caller_of
 from jobtape.producer.http.dependencies import RunningProducer
 from jobtape.producer.http.representation import PydanticJSONResponse
+from jobtape.producer.http.routes.operations import metrics
 from jobtape.producer.monitoring.health import (
     DeadLetterStatus,
     OutboxStatus,
@@ -21,7 +22,7 @@ from jobtape.producer.monitoring.health import (
 )
 from jobtape.schemas.job_types.declared_gates import OnFailure
 from jobtape.schemas.job_types.job_type import JobTypeSpec
-from jobtape.schemas.lanes import Lane
+from jobtape.schemas.queueing.lanes import Lane
 from jobtape.schemas.rules.schedule import Ticks
 
 router = APIRouter(tags=["operations"])

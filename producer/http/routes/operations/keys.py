@@ -16,7 +16,7 @@ from jobtape.producer.service.keys import OVERLAP
 from jobtape.schemas.access import Scope
 from jobtape.schemas.ids import parse_job_id
 from jobtape.schemas.job import JobTypeName, StorableText, Utc
-from jobtape.view.api_keys import ApiKey
+from jobtape.view.records.api_keys import ApiKey
 
 _EXAMPLE: Final = {"name": "shop", "scopes": ["submit", "read"], "types": ["mail.send"], "expires_in": 7776000}
 _YEARS: Final = 10 * 366 * 86_400.0

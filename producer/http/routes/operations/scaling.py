@@ -13,7 +13,7 @@ from jobtape.producer.http.dependencies import RunningProducer
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.http.representation import PydanticJSONResponse
 from jobtape.schemas.job import WorkQueueName
-from jobtape.schemas.lanes import lanes_of, queues_of
+from jobtape.schemas.queueing.lanes import lanes_of, queues_of
 
 DEFAULT_SLOTS: Final = 40
 """The slots of a worker, as long as none says how many it has."""

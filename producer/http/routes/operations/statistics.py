@@ -17,9 +17,9 @@ from jobtape.producer.http.dependencies import RunningProducer
 from jobtape.producer.http.query_parameters import Point, Time
 from jobtape.producer.http.representation import PydanticJSONResponse
 from jobtape.producer.monitoring.statistics import LONGEST_STEP, MOST_POINTS, Statistics, plan, time_of
-from jobtape.schemas.failure_group import FailureId
+from jobtape.schemas.execution.failure_group import FailureId
 from jobtape.schemas.job import JobTypeName, WorkQueueName
-from jobtape.view.statistics import FailureCount, JobCount, Sums
+from jobtape.view.jobs.statistics import FailureCount, JobCount, Sums
 from jobtape.view.tallies import percentile
 
 HOUR: Final = timedelta(hours=1)

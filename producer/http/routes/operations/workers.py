@@ -11,8 +11,8 @@ from jobtape.producer.http import openapi
 from jobtape.producer.http.access import caller_of
 from jobtape.producer.http.dependencies import RunningProducer, no_query
 from jobtape.producer.http.representation import PydanticJSONResponse
-from jobtape.schemas.lanes import queues_of
 from jobtape.schemas.messages.worker_sign import MOST_EXECUTIONS, SILENT_AFTER, RunningExecution
+from jobtape.schemas.queueing.lanes import queues_of
 from jobtape.view.store import SeenWorker
 
 router = APIRouter(tags=["operations"])

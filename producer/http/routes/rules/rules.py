@@ -12,8 +12,8 @@ from jobtape.producer.http.problems import Problem, pointer
 from jobtape.producer.http.representation import JobOut, PydanticJSONResponse, accepted
 from jobtape.producer.http.request_body import SmallJson
 from jobtape.producer.service import rules
-from jobtape.schemas.gates import LONGEST_RATE, GateKey, Limit, LimitName
 from jobtape.schemas.job import JobTypeName, WorkQueueName
+from jobtape.schemas.queueing.gates import LONGEST_RATE, GateKey, Limit, LimitName
 from jobtape.schemas.rules.rules import Pause
 
 router = APIRouter(tags=["operations"])

@@ -22,7 +22,7 @@ from jobtape.producer.service import rules
 from jobtape.schemas.access import Caller, Forbidden
 from jobtape.schemas.job import Job, JobState, Utc
 from jobtape.schemas.job_types.secrets import without_secrets
-from jobtape.schemas.lanes import Lane
+from jobtape.schemas.queueing.lanes import Lane
 from jobtape.schemas.rules.schedule import Schedule, ScheduleName, Ticks
 from jobtape.schemas.submission import Submission, read_submission
 

@@ -10,10 +10,10 @@ import pytest
 from jobtape import job
 from jobtape.consumer.projector.dispatch.flows import runner
 from jobtape.schemas.events import encode
+from jobtape.schemas.events.interventions import cancelled, redriven
 from jobtape.schemas.flows.graph import NodeState
 from jobtape.schemas.flows.state import FlowState
 from jobtape.schemas.fold import evolve
-from jobtape.schemas.interventions import cancelled, redriven
 from jobtape.schemas.job import JobState
 from jobtape.schemas.topology import CANCEL_KEY
 from jobtape.view.store import Store

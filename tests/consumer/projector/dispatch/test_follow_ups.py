@@ -9,7 +9,7 @@ import pytest
 
 from jobtape import Context, Flow, Signal, Unique, job, step
 from jobtape.schemas.events import Submitted
-from jobtape.schemas.interventions import cancelled, redriven, signalled
+from jobtape.schemas.events.interventions import cancelled, redriven, signalled
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.topology import CANCEL_KEY
 from jobtape.view.store import Store

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from jobtape import Context, job
-from jobtape.schemas.gates import DebounceKey, Gates, Limit, UniqueKey
-from jobtape.schemas.interventions import redriven, released
+from jobtape.schemas.events.interventions import redriven, released
 from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.queueing.gates import DebounceKey, Gates, Limit, UniqueKey
 from jobtape.view.store import Store
 from tests.checker import Checker
 from tests.consumer import jobs

@@ -18,11 +18,11 @@ from sqlalchemy import delete
 from jobtape.consumer.projector.dispatch import held_groups, held_jobs
 from jobtape.consumer.projector.dispatch.held_jobs import HeldJobs
 from jobtape.schemas.events import JobEvent, Placed, submitted
+from jobtape.schemas.events.interventions import cancelled, redriven, released
+from jobtape.schemas.events.placement import placement
 from jobtape.schemas.fold import evolve
-from jobtape.schemas.gates import DebounceKey, Gates, Limit, UniqueKey
-from jobtape.schemas.interventions import cancelled, redriven, released
 from jobtape.schemas.job import FINAL, Job, JobState, Order
-from jobtape.schemas.placement import placement
+from jobtape.schemas.queueing.gates import DebounceKey, Gates, Limit, UniqueKey
 from jobtape.view import tables
 from jobtape.view.store import FoldedBatch, Store
 from tests.schemas.events_of_a_job import SOURCE, Execution, at

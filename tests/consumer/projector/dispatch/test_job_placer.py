@@ -17,10 +17,10 @@ from jobtape.consumer.projector.dispatch.job_placer import JobPlacer
 from jobtape.consumer.projector.services import ProjectorServices
 from jobtape.schemas import ids
 from jobtape.schemas.events import Deferred, Failed, Placed, Redriven, RedrivenData, Submitted, WorkEvent
+from jobtape.schemas.events.interventions import cancelled
+from jobtape.schemas.events.placement import deferral, placement
 from jobtape.schemas.fold import evolve
-from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import Job, JobState
-from jobtape.schemas.placement import deferral, placement
 from jobtape.schemas.topology import CANCEL_KEY
 from jobtape.view.store import DueJob, FoldedBatch, Store
 from tests.checker import Checker

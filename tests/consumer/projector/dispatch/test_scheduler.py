@@ -11,7 +11,7 @@ from jobtape.consumer.projector.dispatch import scheduler
 from jobtape.consumer.projector.dispatch.scheduler import Scheduler
 from jobtape.process import clock
 from jobtape.schemas.events import Submitted, submitted
-from jobtape.schemas.interventions import cancelled
+from jobtape.schemas.events.interventions import cancelled
 from jobtape.schemas.job import Job, JobState, Order
 from jobtape.schemas.rules.schedule import Schedule
 from jobtape.schemas.topology import CANCEL_KEY, work_key

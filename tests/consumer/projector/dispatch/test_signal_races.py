@@ -9,7 +9,7 @@ import pytest
 
 from jobtape import job
 from jobtape.schemas.events import Signalled
-from jobtape.schemas.interventions import signalled
+from jobtape.schemas.events.interventions import signalled
 from jobtape.schemas.job import Job, JobState
 from jobtape.view.store import Store
 from tests.checker import Checker

@@ -12,7 +12,7 @@ from jobtape.schemas.events import JobEvent, Placed, Started, StartedData, encod
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job, JobState, replace
 from jobtape.schemas.topology import Topology
-from jobtape.view import dead_messages as dead
+from jobtape.view.records import dead_messages as dead
 from jobtape.view.store import DeadMessage, Store
 from tests.consumer import jobs
 from tests.consumer.installation import Rig, order_event

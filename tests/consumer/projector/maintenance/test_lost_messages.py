@@ -15,10 +15,10 @@ from jobtape.consumer.projector.maintenance.lost_messages import LostMessages
 from jobtape.consumer.projector.services import ProjectorServices
 from jobtape.consumer.worker import signs_of_life
 from jobtape.schemas.events import Placed, Started, StartedData, Submitted, decode, encode, encoded_success
+from jobtape.schemas.events.placement import placement
 from jobtape.schemas.fold import evolve
-from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import Job, JobState
-from jobtape.schemas.placement import placement
+from jobtape.schemas.queueing.gates import Gates
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import RawMessage, Store
 from tests.checker import Checker

@@ -15,7 +15,7 @@ from jobtape.view.sql.roles import MIGRATE_TIMEOUT
 
 _LOCK: Final = 0x6A6F62746170
 """The key of the advisory lock ("jobtap"), the same for all versions."""
-_MIGRATIONS: Final = Path(__file__).parent.parent / "migrations"
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 
 def to_newest(url: URL) -> None:

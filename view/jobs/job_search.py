@@ -20,7 +20,8 @@ from jobtape.schemas.events import decode
 from jobtape.schemas.filters.job_filter import REDRIVE
 from jobtape.schemas.filters.job_search import JobSearch
 from jobtape.schemas.job import Job, JobRun, JobState
-from jobtape.view import jobs, tables
+from jobtape.view import tables
+from jobtape.view.jobs import queries as jobs
 from jobtape.view.sql import bulk
 from jobtape.view.sql.database import StorePart
 from jobtape.view.values import FoundJobs, JobQuery

@@ -11,12 +11,12 @@ from jobtape.schemas.cursor import MAX_CURSOR
 from jobtape.schemas.flows.graph import NodeState
 from jobtape.schemas.flows.references import NotFound, Reference
 from jobtape.schemas.flows.state import FlowJob, FlowState
-from jobtape.schemas.gates import FLOW_GROUP
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
+from jobtape.schemas.queueing.gates import FLOW_GROUP
 from jobtape.view import tables
-from jobtape.view.jobs import some
-from jobtape.view.past import PastView
+from jobtape.view.jobs.past import PastView
+from jobtape.view.jobs.queries import some
 from jobtape.view.sql.database import StorePart
 
 RESULTS_BYTES: Final = 4 * 2**20

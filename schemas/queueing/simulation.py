@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from jobtape.schemas.gates import Gate, Gates, GateState
+from jobtape.schemas.queueing.gates import Gate, Gates, GateState
 
 _LONG_BEFORE: Final = 86_400.0
 """Seconds between the start of the clock and the first run, so that all rates are unused at the beginning."""

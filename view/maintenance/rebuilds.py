@@ -51,8 +51,9 @@ from sqlalchemy import (
 )
 
 from jobtape.schemas.job import Job
-from jobtape.view import checkpoint, jobs, projection, tables
-from jobtape.view.retention import add_removed, remove_jobs
+from jobtape.view import checkpoint, projection, tables
+from jobtape.view.jobs import queries as jobs
+from jobtape.view.maintenance.retention import add_removed, remove_jobs
 from jobtape.view.sql.database import StorePart
 from jobtape.view.sql.paging import PAGE_BYTES, next_step, read_page
 from jobtape.view.tables import FoldedTables

@@ -8,14 +8,14 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
 from jobtape.schemas import ids
-from jobtape.schemas.gates import key_group
 from jobtape.schemas.job import Job
 from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX
+from jobtape.schemas.queueing.gates import key_group
 from jobtape.view import tables
+from jobtape.view.jobs.statistics import JobCount, Statistics
 from jobtape.view.rows import job_from_row
 from jobtape.view.sql import bulk
 from jobtape.view.sql.database import Database
-from jobtape.view.statistics import JobCount, Statistics
 from jobtape.view.values import JobQuery
 
 

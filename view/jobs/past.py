@@ -22,7 +22,7 @@ from jobtape.schemas.flows.state import FlowJob
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job, JobState
 from jobtape.view import tables
-from jobtape.view.jobs import newest_first
+from jobtape.view.jobs.queries import newest_first
 from jobtape.view.rows import job_from_snapshot
 from jobtape.view.sql.database import StorePart
 from jobtape.view.values import JobQuery, PastPage, Position

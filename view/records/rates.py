@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import delete, select
 
-from jobtape.schemas.gates import LONGEST_RATE, Gate
+from jobtape.schemas.queueing.gates import LONGEST_RATE, Gate
 from jobtape.view import tables
 from jobtape.view.sql import bulk
 from jobtape.view.sql.clock import NOW

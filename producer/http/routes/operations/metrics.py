@@ -22,9 +22,9 @@ from jobtape.producer.live.listeners import KINDS, Listeners
 from jobtape.producer.monitoring.health import OutboxState, PartStatus
 from jobtape.producer.producer import Producer
 from jobtape.schemas.errors import JobtapeError
-from jobtape.schemas.lanes import base_of, lane_of
+from jobtape.schemas.queueing.lanes import base_of, lane_of
 from jobtape.telemetry import instruments, metrics
-from jobtape.view.statistics import JobCount
+from jobtape.view.jobs.statistics import JobCount
 from jobtape.view.store import DueJob, RelayState, SeenWorker, Store
 from jobtape.view.subscribers.webhooks import WebhookLag
 

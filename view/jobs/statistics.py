@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, RowMapping, Table, case, delete, func, literal, select
 
 from jobtape.schemas.events import EVENT_NAMES, Failed, Retrying, decode
-from jobtape.schemas.failure_group import line_of
+from jobtape.schemas.execution.failure_group import line_of
 from jobtape.schemas.job import ErrorInfo, JobState
 from jobtape.view import checkpoint, tables
 from jobtape.view.sql import bulk

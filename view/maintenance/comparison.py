@@ -15,9 +15,9 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, case, exists, f
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.view import tables
-from jobtape.view.rebuilds import comparison_task
+from jobtape.view.maintenance.rebuilds import comparison_task
+from jobtape.view.maintenance.tasks import Tasks
 from jobtape.view.sql.database import Database
-from jobtape.view.tasks import Tasks
 from jobtape.view.values import Differences, RebuildState
 
 MOST_JOBS: Final = 1_000

@@ -11,12 +11,12 @@ from sqlalchemy import ColumnElement, Select, TextClause, bindparam, func, or_, 
 
 from jobtape.schemas import plainjson
 from jobtape.schemas.events import Dropped
-from jobtape.schemas.gates import FLOW_GROUP, RULE_GROUP
 from jobtape.schemas.job import FINAL, Job, JobRun, JobState
 from jobtape.schemas.keyed_runs import GatedRun
+from jobtape.schemas.queueing.gates import FLOW_GROUP, RULE_GROUP
 from jobtape.schemas.rules.rules import RulesInForce
 from jobtape.view import tables
-from jobtape.view.jobs import without_index
+from jobtape.view.jobs.queries import without_index
 from jobtape.view.rows import gates_from_text, job_from_row
 from jobtape.view.sql.database import StorePart
 from jobtape.view.values import DueJob, HeldJob

@@ -1,0 +1,1 @@
+"""The commands for what is kept in an installation: rules, schedules, API keys and webhooks."""

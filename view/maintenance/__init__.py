@@ -1,0 +1,1 @@
+"""What long tasks do with the folded tables: rebuild, compare, remove."""
