@@ -104,6 +104,23 @@ async def test_one_session_is_opened_for_callers_that_come_together(reads: Await
 
 
 @postgresql_only
+async def test_session_that_comes_too_late_is_closed(reads: AwaitedReads) -> None:
+    late: list[Callable[[], Driver | None]] = []
+
+    async def gives_up(function: Callable[[], Driver | None]) -> Driver | None:
+        late.append(function)
+        raise ViewUnavailable("too slow")
+
+    with pytest.raises(ViewUnavailable, match="too slow"):
+        await reads.connect(gives_up)
+    driver = late[0]()
+    assert driver is not None
+    assert driver.closed
+    await connect(reads)
+    assert await reads.jobs([job_id(1)]) == {}
+
+
+@postgresql_only
 async def test_ended_session_is_replaced(store: Store, reads: AwaitedReads, database_url: str) -> None:
     await connect(reads)
     assert await reads.jobs([job_id(1)]) == {}

@@ -65,11 +65,19 @@ class AwaitedReads(StorePart):
         """Open a session for the running loop if it needs and can have one. ``in_thread``: calls it in a thread."""
         if self._connecting or not self._needs_session():
             return
-        self._connecting = True
+        wanted = self._connecting = True
+
+        def opened() -> Driver | None:
+            driver = self.database.own_session()
+            if driver is not None and not wanted:
+                driver.close()
+            return driver
+
         try:
-            self._use(await in_thread(self.database.own_session))
+            self._use(await in_thread(opened))
         finally:
-            self._connecting = False
+            # A call in a thread goes on when its caller has given up.
+            wanted = self._connecting = False
 
     async def jobs(self, job_ids: Collection[str]) -> dict[str, Job]:
         """Return the jobs that are known, by id. Raises NeedsThread."""
