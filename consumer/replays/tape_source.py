@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from typing import Final
 
 from jobtape.broker.link import Link
 from jobtape.broker.stream_reader import StreamReader, TapeMessage
 from jobtape.schemas.cursor import cursor_of, offset_of
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
 from jobtape.schemas.topology import BARRIER_KEY, Topology
-from jobtape.view.maintenance.rebuilds import PAGE
 from jobtape.view.sql.paging import PAGE_BYTES, STEP
 from jobtape.view.store import Checkpoint, RawMessage
 
+PAGE: Final = 4000
+"""Messages that are folded in one transaction. With 1,000 a rebuild was slower by a tenth."""
 CONNECT_TIMEOUT = 15.0
 """Seconds until there must be a connection."""
 SILENCE = 10.0
