@@ -13,7 +13,7 @@ from jobtape.view.sql.paging import PAGE_BYTES, STEP
 from jobtape.view.store import Checkpoint, RawMessage
 
 PAGE: Final = 4000
-"""Messages that are folded in one transaction. With 1,000 a rebuild was slower by a tenth."""
+"""Messages that are folded in one transaction. With 1,000 a rebuild was slower by about a tenth."""
 CONNECT_TIMEOUT = 15.0
 """Seconds until there must be a connection."""
 SILENCE = 10.0

@@ -73,7 +73,7 @@ class _Read:
 def _few(
     head: int, reach: HistoryRange, events: Sequence[CommittedEvent], spent: float
 ) -> "_Read | HistoryRange | None":
-    """Return what was read after ``head``, when it was all: less than ``FEW_ROWS`` events."""
+    """Return what was read after ``head``, when that is everything: fewer than ``FEW_ROWS`` events."""
     if reach.horizon > head or reach.head < head:
         return reach
     return _Read(encode_large(events), reach.head, False, spent) if reach.head > head else None

@@ -86,7 +86,11 @@ class Database:
             driver: psycopg.Connection[Any] = session.driver_connection  # type: ignore[assignment]
             session.detach()
             # Another connection object of psycopg would give its prepared statements the same names.
-            driver.execute("DEALLOCATE ALL")
+            try:
+                driver.execute("DEALLOCATE ALL")
+            except BaseException:
+                driver.close()
+                raise
             return driver
 
     @contextmanager
